@@ -1,0 +1,1 @@
+"""Measurements, each a module that runs by itself: `python -m bench.NAME`."""

@@ -1,0 +1,1 @@
+"""thumbd turns video into stills."""

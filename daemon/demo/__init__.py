@@ -1,0 +1,1 @@
+"""What `thumbd demo` is made of: a sample film and the page that shows the pictures taken from it."""

@@ -1,0 +1,146 @@
+"""Every way in which thumbd says no.
+
+Each type states once: its `code` (seen by clients and in reports), whether a `retry` can help, and whether the
+failure is `charged` to the job's attempts. The text given to the constructor is what a client may see: it names
+what is wrong, with which thing, and what to do. The retry policy, exit codes, report entries and metric labels are
+all derived from these types; protocol statuses will be too.
+
+    Failure
+    ├── BadJob              the job itself is wrong
+    │   └── AtPastEnd       a time beyond the duration
+    ├── SourceFailure       the source is wrong
+    │   ├── SourceMissing   nothing there
+    │   ├── SourceRefused   outside the allowed roots, a link, a device, too large
+    │   ├── SourceEmpty     zero bytes
+    │   ├── NotAVideo       no container or no picture in it that we can read
+    │   ├── DecodeFailed    a video, but this picture does not come out
+    │   └── SourceUnreadable    the disk or network said no: may pass
+    ├── WorkerFailure       the process that decoded
+    │   ├── WorkerDied, WorkerStalled, WorkerTimeout, WorkerLied
+    ├── StoreFailure        the place for the pictures is full or broken: the job waits
+    ├── DeviceMissing       a named device is not there
+    ├── Cancelled           somebody said stop
+    ├── LeaseLost           another attempt owns the job now
+    └── Interrupted         the daemon is stopping: given back, not charged
+"""
+
+from typing import Any, ClassVar
+
+
+class Failure(Exception):
+    """Base of all expected failures. `output` is the name of the output that failed, None for the whole job."""
+
+    code: ClassVar[str] = "failed"
+    retry: ClassVar[bool] = False
+    charged: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, output: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.output = output
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `error` object of a report."""
+        return {"code": self.code, "message": self.message, "output": self.output}
+
+
+class BadJob(Failure):
+    code = "bad_job"
+
+
+class AtPastEnd(BadJob):
+    code = "at_past_end"
+
+
+class SourceFailure(Failure):
+    code = "source_failed"
+
+
+class SourceMissing(SourceFailure):
+    code = "source_missing"
+
+
+class SourceRefused(SourceFailure):
+    code = "source_refused"
+
+
+class SourceEmpty(SourceFailure):
+    code = "source_empty"
+
+
+class NotAVideo(SourceFailure):
+    code = "not_a_video"
+
+
+class DecodeFailed(SourceFailure):
+    code = "decode_failed"
+
+
+class SourceUnreadable(SourceFailure):
+    code = "source_unreadable"
+    retry = True
+
+
+class WorkerFailure(Failure):
+    code = "worker_failed"
+    retry = True
+
+
+class WorkerDied(WorkerFailure):
+    code = "worker_died"
+
+
+class WorkerStalled(WorkerFailure):
+    code = "worker_stalled"
+
+
+class WorkerTimeout(WorkerFailure):
+    code = "worker_timeout"
+    retry = False
+
+
+class WorkerLied(WorkerFailure):
+    """A worker sent what its task did not ask for: its memory can no longer be trusted."""
+
+    code = "worker_lied"
+
+
+class StoreFailure(Failure):
+    code = "store_failed"
+    retry = True
+    charged = False
+
+
+class DeviceMissing(Failure):
+    code = "device_missing"
+
+
+class Cancelled(Failure):
+    code = "cancelled"
+
+
+class LeaseLost(Failure):
+    code = "lease_lost"
+
+
+class Interrupted(Failure):
+    code = "interrupted"
+    retry = True
+    charged = False
+
+
+def _tree(base: type[Failure]) -> dict[str, type[Failure]]:
+    found = {base.code: base}
+    for child in base.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+BY_CODE = _tree(Failure)
+
+
+def from_dict(error: dict[str, Any]) -> Failure:
+    """The inverse of `Failure.as_dict`; an unknown code becomes a plain `Failure`."""
+    kind = BY_CODE.get(str(error.get("code")), Failure)
+    output = error.get("output")
+    return kind(str(error.get("message", ""))[:1000], output=None if output is None else str(output)[:200])

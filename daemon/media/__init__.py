@@ -1,0 +1,18 @@
+"""All that runs in a worker: an open source and a task go in, encoded pictures come out, one by one.
+
+    source.py     read_at, and an opening of it that libavformat can read
+    demux.py      containers: packets, seeking, when the video begins and ends
+    select.py     pure: which packet is the picture at t, and which packets must be decoded for it
+    plan.py       pure: wanted instants to runs
+    device.py     the one place that chooses the device
+    cpu.py        packets to frames with libav, frames to small RGB pictures with libswscale
+    video.py      a run: reads, selects, decodes, yields (instant, frame)
+    geometry.py   pure: how large, how cropped, how turned
+    encode.py     RGB to WebP, JPEG, PNG, AVIF
+    sheet.py      tiles to sheets
+    index.py      WebVTT
+    outputs.py    what is made of the frames: one class per kind of output
+    render.py     a task from top to bottom
+
+Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` it is given.
+"""

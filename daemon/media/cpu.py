@@ -1,0 +1,64 @@
+"""The CPU: libav decodes, libswscale shrinks.
+
+The scaling call is chosen by `bench/scalers.py`, which holds it against the NumPy reference in `kernels`.
+"""
+
+from collections.abc import Iterator
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from daemon.errors import SourceRefused
+from daemon.media.device import RGB, Decoder, Frame
+from daemon.media.geometry import Size
+from daemon.media.scale import scale
+
+MAX_PIXELS = 64_000_000
+
+
+class CpuDevice:
+    name = "cpu"
+
+    def decoder(self, stream: VideoStream) -> Decoder:
+        return CpuDecoder(stream)
+
+    def resize(self, frame: Frame, size: Size) -> RGB:
+        if not isinstance(frame, VideoFrame):
+            raise TypeError("the CPU shapes the frames that it decoded")
+        return scale(frame, size)
+
+
+class CpuDecoder:
+    """One libav context, one thread: runs are what is done in parallel (contexts shared between threads, or frame
+    threads with their delay, gain nothing there)."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        self._context.thread_count = 1
+        self._fed = False
+
+    def decode(self, packet: "Packet[VideoStream]", *, needed: bool) -> Iterator[Frame]:
+        self._context.skip_frame = "DEFAULT" if needed else "NONREF"
+        self._fed = True
+        yield from self._frames(packet)
+
+    def drain(self) -> Iterator[Frame]:
+        yield from self._frames(None)
+        self.reset()
+
+    def reset(self) -> None:
+        if self._fed:
+            self._context.flush_buffers()
+            self._fed = False
+
+    def _frames(self, packet: "Packet[VideoStream] | None") -> Iterator[Frame]:
+        try:
+            frames = self._context.decode(packet)
+        except (av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError):
+            return
+        for frame in frames:
+            if frame.width * frame.height > MAX_PIXELS:
+                raise SourceRefused(f"its pictures are {frame.width}x{frame.height}: larger than 64 megapixels")
+            yield frame

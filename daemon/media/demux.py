@@ -1,0 +1,276 @@
+"""Containers: which stream is the video, its packets, seeking, and when it begins and ends.
+
+Every opening has a `Demuxer` of its own; what is true of the file as a whole is measured once, as `Facts`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, pairwise
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
+from daemon.media.select import Stamp
+from daemon.media.source import Opening, Source
+
+# Demuxers for files that hold their own data. Never hls, dash, concat, sdp, image2: those follow names elsewhere.
+_FORMATS: tuple[str, ...] = (
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "matroska,webm",
+    "avi",
+    "mpegts",
+    "mpeg",
+    "flv",
+    "ogg",
+    "asf",
+    "gif",
+    "apng",
+)
+_FORMATS += ("mxf", "wtv", "rm", "ivf", "nut", "dv", "swf", "webp_anim", "mpegvideo", "live_flv", "nsv", "mp3", "flac")
+_OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+_MANY_BOXES = 4096
+_HEAD = 64  # packets read to find the first displayed frame; no codec reorders further
+_STAMPS = 8  # and at least so many before their order is trusted
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is true of the video stream. Times in ticks of `time_base`, on the stream's own time line.
+
+    `start`: PTS of the first displayed frame; `end`: end of the last one. `width` x `height`: as coded, before sample
+    aspect and rotation. `stamped`: packets carry true presentation times; else they come in decode order, and only
+    the order of the decoded frames counts. `missing`: bytes that the index speaks of beyond the file's end.
+    """
+
+    time_base: Fraction
+    start: int
+    end: int
+    codec: str
+    width: int
+    height: int
+    fps: float | None
+    stamped: bool
+    missing: int
+    warnings: tuple[str, ...]
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds."""
+        return (self.end - self.start) * self.time_base
+
+    def ticks(self, seconds: Fraction) -> Fraction:
+        """A time counted from the first displayed frame, on the stream's own time line, unrounded."""
+        return self.start + seconds / self.time_base
+
+    def seconds(self, pts: int) -> Fraction:
+        """The inverse of `ticks`."""
+        return (pts - self.start) * self.time_base
+
+
+class Demuxer:
+    """One opening of a source. Raises NotAVideo where there is no video in it, SourceUnreadable on I/O errors."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        boxed = source.read_at(4, 4) in _BOXES
+        self._whole_index = boxed and not _has_fragments(source)
+        # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
+        # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
+        self._options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+        self._open()
+
+    def _open(self) -> None:
+        self._opening = Opening(self._source)
+        try:
+            self._container: InputContainer = av.open(
+                self._opening, mode="r", options=self._options, metadata_errors="replace"
+            )
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self._raise_if_unreadable()
+            raise NotAVideo(f"no container that we can read ({plain(error)})") from None
+        self.stream = self._choose()
+        for stream in self._container.streams:
+            stream.discard = Discard.none if stream is self.stream else Discard.all
+        if self.stream.time_base is None:
+            raise NotAVideo("its video stream has no time base")
+        self.time_base: Fraction = self.stream.time_base
+
+    def _choose(self) -> VideoStream:
+        videos = [stream for stream in self._container.streams.video if stream.codec_context is not None]
+        if not videos:
+            raise NotAVideo("there is no video stream that we can decode in it")
+        # Cover art is not the video; where there is nothing else, it is the picture of an audio file.
+        moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
+        return (moving or videos)[0]
+
+    @property
+    def indexed(self) -> bool:
+        """The container's index holds every packet from the start (MP4 without fragments)."""
+        return self._whole_index and len(self.stream.index_entries) > 0
+
+    @property
+    def missing_bytes(self) -> int:
+        """How far the last packet of a whole index lies beyond the end of the file."""
+        if not self.indexed:
+            return 0
+        last = self.stream.index_entries[-1]
+        return max(0, last.pos + last.size - self._source.size)
+
+    @property
+    def format(self) -> str:
+        """libavformat's name of the container."""
+        return self._container.format.name
+
+    @property
+    def claimed_duration(self) -> Fraction | None:
+        """What the container says of itself in seconds: often another stream's, or an estimate."""
+        said = self._container.duration
+        return None if said is None else Fraction(said, av.time_base)
+
+    def group(self, ticks: int) -> int | None:
+        """A number for the group of pictures that holds `ticks`, None where no index tells. For planning only:
+        indexes speak of DTS or leave out keyframes."""
+        if not self.indexed and self.format != "matroska,webm":
+            return None
+        found = self.stream.index_entries.search_timestamp(ticks, backward=True)
+        return int(found)
+
+    def next_keyframe(self, ticks: int) -> int | None:
+        """DTS of the first key packet after `ticks` by a whole index, None where there is no such index or packet."""
+        if not self.indexed:
+            return None
+        entries = self.stream.index_entries
+        found = entries.search_timestamp(ticks + 1, backward=False)
+        return None if found < 0 else int(entries[found].timestamp)
+
+    def packets(self) -> Iterator["Packet[VideoStream]"]:
+        """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""
+        try:
+            for packet in self._container.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except (av.error.EOFError, av.error.InvalidDataError):
+            pass
+        except av.FFmpegError as error:
+            self._raise_if_unreadable()
+            raise DecodeFailed(f"its packets cannot be read ({plain(error)})") from None
+        self._raise_if_unreadable()
+
+    def seek(self, ticks: int) -> None:
+        """To a packet at or before `ticks` where the container can, else to the start: reading tells where we are."""
+        try:
+            self._container.seek(ticks, stream=self.stream, backward=True)
+        except (av.FFmpegError, OverflowError):
+            self._raise_if_unreadable()
+            self.rewind()
+
+    def rewind(self) -> None:
+        """To the very first packet."""
+        try:
+            self._container.seek(-(1 << 62), stream=self.stream, backward=False)
+        except av.FFmpegError:
+            # Some demuxers (GIF) cannot seek at all.
+            self.close()
+            self._open()
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _raise_if_unreadable(self) -> None:
+        if self._opening.error:
+            raise SourceUnreadable(f"reading it failed ({self._opening.error.strerror})") from None
+
+
+def measure(demuxer: Demuxer) -> Facts:
+    """Reads what is needed to know when the video begins and ends. `demuxer` is fresh, and left anywhere."""
+    stream, context = demuxer.stream, demuxer.stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate
+    step = max(1, round(1 / (rate * demuxer.time_base))) if rate else 1
+    start, stamped = _begin(demuxer)
+    known = stream.duration if demuxer.indexed else None
+    end = start + known if known else _end(demuxer, start, step)
+    warnings = []
+    claimed = demuxer.claimed_duration
+    if not demuxer.indexed and claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
+        warnings.append(
+            f"the container speaks of {float(claimed):.1f} s, but its video ends after "
+            f"{float((end - start) * demuxer.time_base):.1f} s: is the file cut off?"
+        )
+    return Facts(
+        time_base=demuxer.time_base,
+        start=start,
+        end=end,
+        codec=context.codec.canonical_name,
+        width=context.width,
+        height=context.height,
+        fps=round(float(rate), 4) if rate else None,
+        stamped=stamped,
+        missing=demuxer.missing_bytes,
+        warnings=tuple(warnings),
+    )
+
+
+def _begin(demuxer: Demuxer) -> tuple[int, bool]:
+    """PTS of the first displayed frame, and whether packets carry true presentation times."""
+    head: list[Stamp] = []
+    for packet in islice(demuxer.packets(), _HEAD):
+        if packet.pts is None:
+            return packet.dts or 0, False
+        head.append(Stamp(packet.pts, packet.is_keyframe, shown=not packet.is_discard))
+        shown = [stamp.pts for stamp in head if stamp.shown]
+        if len(shown) >= _STAMPS and packet.dts is not None and packet.dts > min(shown):
+            break
+    if not head:
+        raise NotAVideo("its video stream holds no packet")
+    # Frames before the first key packet, in decode or in display order, cannot be decoded.
+    first = next((n for n, stamp in enumerate(head) if stamp.key), 0)
+    shown = [stamp.pts for stamp in head[first:] if stamp.shown and stamp.pts >= head[first].pts]
+    # AVI has no presentation times: where frames are reordered libavformat numbers the packets in decode order.
+    rising = all(a.pts < b.pts for a, b in pairwise(head))
+    guessed = demuxer.format == "avi" and rising and demuxer.stream.codec_context.has_b_frames
+    return min(shown, default=head[first].pts), not guessed
+
+
+def _end(demuxer: Demuxer, start: int, step: int) -> int:
+    """End of the last displayed frame, by reading the packets near the end, or all where seeking leads nowhere."""
+    claimed = demuxer.claimed_duration or Fraction(0)
+    demuxer.seek(start + int(claimed / demuxer.time_base))
+    for attempt in (demuxer.seek, None):
+        end = start
+        for packet in demuxer.packets():
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and not packet.is_discard:
+                end = max(end, stamp + (packet.duration or step))
+        if end > start or attempt is None:
+            break
+        demuxer.rewind()
+    return max(end, start + 1)
+
+
+def _has_fragments(source: Source) -> bool:
+    """Walks the outermost boxes of an ISO file (ISO/IEC 14496-12, 4.2): a `moof` means that the index is not whole."""
+    offset = 0
+    for _ in range(_MANY_BOXES):
+        head = source.read_at(offset, 16)
+        if len(head) < 16:
+            return False
+        size, kind = int.from_bytes(head[:4]), head[4:8]
+        if kind == b"moof":
+            return True
+        if size == 1:
+            size = int.from_bytes(head[8:16])
+        if size < 8:
+            return False
+        offset += size
+    return True
+
+
+def plain(error: Exception) -> str:
+    """What libav says, without the names of our own objects."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)

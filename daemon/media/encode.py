@@ -1,0 +1,41 @@
+"""R'G'B' pictures to WebP, JPEG, PNG and AVIF, with Pillow."""
+
+import io
+
+from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
+
+from daemon.job import Format
+from daemon.media.device import RGB
+
+# Named here, so that they are imported now: a worker opens no file after its start.
+PLUGINS = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+
+DEFAULT_QUALITY: dict[Format, int] = {"webp": 80, "jpeg": 85, "png": 100, "avif": 65}
+
+
+def encode(picture: RGB, format: Format, quality: int | None) -> bytes:
+    """Encodes uint8 (height, width, 3). `quality` 1 to 100, None for the format's default; PNG is always lossless."""
+    chosen = DEFAULT_QUALITY[format] if quality is None else quality
+    out = io.BytesIO()
+    image = Image.fromarray(picture)
+    match format:
+        case "webp":
+            image.save(out, "WEBP", quality=chosen, method=4)
+        case "jpeg":
+            image.save(out, "JPEG", quality=chosen)
+        case "png":
+            image.save(out, "PNG")
+        case "avif":
+            # One thread: the worker's threads are busy with pictures of their own.
+            image.save(out, "AVIF", quality=chosen, speed=8, max_threads=1)
+    return out.getvalue()
+
+
+def encoders() -> dict[Format, str | None]:
+    """The version of the library behind each format, None where this Pillow lacks it."""
+    return {
+        "webp": features.version("webp"),
+        "jpeg": features.version("jpg"),
+        "png": features.version("zlib"),
+        "avif": features.version("avif"),
+    }

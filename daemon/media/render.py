@@ -1,0 +1,281 @@
+"""A task from top to bottom: open the source, measure it, plan, let threads take the runs, hand out what they make."""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from heapq import heappop, heappush
+from time import perf_counter
+
+from daemon.errors import AtPastEnd, Failure
+from daemon.job import FrameNumber, Output, Thumbnail
+from daemon.media.demux import Demuxer, Facts, measure
+from daemon.media.device import Device, sample_aspect
+from daemon.media.outputs import MAKERS, Maker, series
+from daemon.media.plan import Instant, Run, plan
+from daemon.media.source import Source
+from daemon.media.studio import Clock, Studio
+from daemon.media.video import Shown, Track
+from daemon.task import (
+    FileMade,
+    JobOver,
+    Limits,
+    OutputFailed,
+    OutputMade,
+    Planned,
+    Progress,
+    SourceMeasured,
+    StageTimes,
+    Task,
+    TaskOver,
+)
+
+_DECODED_FRAMES = 8  # that a decoder holds, about: references and those not yet shown
+_TOGETHER = Fraction(2)  # seconds between exact instants that share a run where the groups of pictures are unknown
+
+Sent = FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
+Emit = Callable[[Sent, bytes], None]
+Consumers = dict[Instant, list[tuple[Maker, int]]]
+
+
+class Rendering:
+    """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one."""
+
+    def __init__(self, task: Task, source: Source, device: Device, emit: Emit) -> None:
+        self._task = task
+        self._source = source
+        self._device = device
+        self._emit = emit
+        self._clock = Clock()
+        self._tracks: list[Track] = []
+        self._jobs: list[list[Maker]] = []
+        self._over: set[int] = set()
+        self._lock = threading.Lock()
+        self._broken = False
+        self._measured = False
+
+    def stop(self, jobs: tuple[int, ...]) -> None:
+        """Goes on with nothing of these jobs."""
+        with self._lock:
+            self._over.update(jobs)
+
+    def progress(self) -> Progress:
+        """How far it is; any thread may ask."""
+        pictures = (sum(maker.taken for maker in makers) for makers in self._jobs)
+        packets = sum(track.packets_sent for track in self._tracks) + self._source.bytes_read
+        return Progress(packets=packets, pictures=tuple(pictures))
+
+    def run(self) -> TaskOver:
+        error: Failure | None = None
+        try:
+            self._render()
+        except Failure as failure:
+            error = failure
+        return TaskOver(
+            code=error.code if error else None,
+            message=error.message if error else "",
+            times=self._times(),
+            read_bytes=self._source.bytes_read,
+            frames=sum(track.frames_decoded for track in self._tracks),
+        )
+
+    def _render(self) -> None:
+        with self._clock.timing("open"):
+            demuxer = Demuxer(self._source)
+            self._facts = measure(demuxer)
+        self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
+        consumers = self._prepare(demuxer)
+        self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
+        first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
+        together = _TOGETHER / self._facts.time_base
+        runs = deque(plan(consumers, demuxer.group, together, first))
+        openings = [demuxer, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
+        with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
+            for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
+                done.result()
+        if not self._measured:
+            self._tell_measured(self._facts.width, self._facts.height)
+
+    # What is wanted.
+
+    def _prepare(self, demuxer: Demuxer) -> Consumers:
+        consumers: Consumers = defaultdict(list)
+        for job, outputs in enumerate(self._task.jobs):
+            makers: list[Maker] = []
+            self._jobs.append(makers)
+            for number, asked in enumerate(outputs):
+                try:
+                    ats, warnings = _instants(asked, demuxer, self._facts, self._task.limits)
+                except Failure as failure:
+                    self._fail(job, number, asked, failure)
+                    continue
+                maker = MAKERS[type(asked)](asked, ats, (job, number), self._studio, self._emit)
+                maker.warnings += warnings
+                makers.append(maker)
+            for maker in makers:
+                for n in range(len(maker.ats)):
+                    consumers[self._instant(maker, n)].append((maker, n))
+            self._end_if_over(job)
+        return consumers
+
+    def _instant(self, maker: Maker, index: int) -> Instant:
+        return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
+
+    # What is made.
+
+    def _take_runs(self, runs: deque[Run], consumers: Consumers, demuxer: Demuxer | None) -> None:
+        track: Track | None = None
+        try:
+            while runs and not self._broken:
+                try:
+                    run = runs.popleft()
+                except IndexError:
+                    break
+                if track is None:
+                    track = self._open_track(demuxer)
+                self._take_run(track, run, consumers)
+        except BaseException:
+            self._broken = True
+            raise
+        finally:
+            if track is not None:
+                track.close()
+            elif demuxer is not None:
+                demuxer.close()
+
+    def _open_track(self, demuxer: Demuxer | None) -> Track:
+        with self._clock.timing("open"):
+            track = Track(demuxer or Demuxer(self._source), self._facts, self._device, self._task.limits.held_bytes)
+        with self._lock:
+            self._tracks.append(track)
+        return track
+
+    def _take_run(self, track: Track, run: Run, consumers: Consumers) -> None:
+        left = [instant for instant in run.instants if any(self._wants(m) for m, _ in consumers[instant])]
+        while left and not self._broken:
+            try:
+                for shown in self._timed(track.frames(Run(tuple(left)))):
+                    left.remove(shown.instant)
+                    self._hand_out(track, shown, consumers[shown.instant])
+                    if self._broken:
+                        return
+            except Failure as failure:
+                if failure.retry:
+                    raise
+                for maker, _ in consumers[left.pop(0)]:
+                    self._fail(maker.job, maker.output, maker.asked, failure)
+                    self._end_if_over(maker.job)
+                left = [instant for instant in left if any(self._wants(m) for m, _ in consumers[instant])]
+
+    def _timed(self, frames: Iterator[Shown]) -> Iterator[Shown]:
+        while True:
+            begun = perf_counter()
+            shown = next(frames, None)
+            self._clock.add("decode", perf_counter() - begun)
+            if shown is None:
+                return
+            yield shown
+
+    def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
+        aspect = sample_aspect(track.stream)
+        view = self._studio.view(shown.frame, shown.pts, aspect, shown.exact)
+        if not self._measured:
+            self._tell_measured(*self._studio.nominal_display(view))
+        for maker, index in takers:
+            if not self._wants(maker):
+                continue
+            try:
+                maker.take(index, view)
+            except Failure as failure:
+                self._fail(maker.job, maker.output, maker.asked, failure)
+            self._end_if_over(maker.job)
+
+    def _wants(self, maker: Maker) -> bool:
+        return not maker.over and maker.job not in self._over
+
+    # What is told.
+
+    def _times(self) -> StageTimes:
+        return StageTimes(**{stage: self._clock.spent(stage) for stage in StageTimes.model_fields})
+
+    def _tell_measured(self, width: int, height: int) -> None:
+        with self._lock:
+            if self._measured:
+                return
+            self._measured = True
+        facts = self._facts
+        self._emit(
+            SourceMeasured(
+                duration=round(float(facts.duration), 6),
+                width=width,
+                height=height,
+                codec=facts.codec,
+                fps=facts.fps,
+                warnings=facts.warnings,
+            ),
+            b"",
+        )
+
+    def _fail(self, job: int, output: int, asked: Output, failure: Failure) -> None:
+        with self._lock:
+            if job in self._over:
+                return
+            for maker in self._jobs[job]:
+                if maker.output == output:
+                    if maker.over:
+                        return
+                    maker.over = True
+            if not asked.optional:
+                self._over.add(job)
+        self._emit(OutputFailed(job=job, output=output, code=failure.code, message=failure.message), b"")
+        if not asked.optional:
+            self._emit(JobOver(job=job, times=self._times()), b"")
+
+    def _end_if_over(self, job: int) -> None:
+        with self._lock:
+            if job in self._over or not all(maker.over for maker in self._jobs[job]):
+                return
+            self._over.add(job)
+        self._emit(JobOver(job=job, times=self._times()), b"")
+
+
+def _instants(asked: Output, demuxer: Demuxer, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
+    duration = facts.duration
+    if not isinstance(asked, Thumbnail):
+        return series(asked, duration, limits.pictures)
+    if isinstance(asked.at, FrameNumber):
+        return [_time_of_frame(demuxer, facts, asked.at.frame)], []
+    at = asked.at.seconds(duration)
+    if at > duration:
+        raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")
+    return [at], []
+
+
+def _time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
+    """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
+    up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
+    demuxer.rewind()
+    pending: list[int] = []
+    passed = -1
+    for packet in demuxer.packets():
+        stamp = packet.dts if packet.pts is None or not facts.stamped else packet.pts
+        if stamp is None or packet.is_discard or stamp < facts.start:
+            continue
+        heappush(pending, stamp)
+        # A packet's DTS is not after any later packet's PTS: what lies before it is in its final order.
+        while packet.dts is not None and pending and pending[0] <= packet.dts:
+            passed, time = passed + 1, heappop(pending)
+            if passed == number:
+                return facts.seconds(time)
+    while pending:
+        passed, time = passed + 1, heappop(pending)
+        if passed == number:
+            return facts.seconds(time)
+    raise AtPastEnd(f"frame {number} is asked for, but the video has {passed + 1} frames: the last is {passed}")
+
+
+def _threads(task: Task, facts: Facts, runs: int) -> int:
+    """As many as there are runs, unless so many decoders would hold too many decoded frames."""
+    decoder = facts.width * facts.height * 3 * _DECODED_FRAMES
+    return max(1, min(task.threads, runs, task.limits.decoded_bytes // max(1, decoder)))

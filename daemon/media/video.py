@@ -1,0 +1,378 @@
+"""A run: reads packets, selects, decodes, and yields the frame for each instant.
+
+The wanted packet is chosen before anything is decoded: read until a packet's DTS is past the instant, take the
+largest PTS <= it, decode from its key packet, drop on the way what nothing refers to. Where that frame does not come
+out (recovery points, gradual refresh, lone fields, damage) decoding starts one key packet further back.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from heapq import heappop, heappush
+
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from daemon.errors import DecodeFailed
+from daemon.media.demux import Demuxer, Facts
+from daemon.media.device import Decoder, Device, Frame
+from daemon.media.plan import Instant, Run
+from daemon.media.select import Span, Stamp, entry, first_shown, pick, spans
+
+HELD_BYTES = 64 << 20  # packets of one group of pictures that are kept before any is decoded
+_NEVER = -(1 << 63)
+_TRIES = 3  # so many key packets further back, then the frame before the wanted one has to do
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The frame at an instant, its PTS in ticks; `exact` is False where the wanted frame itself did not come out."""
+
+    instant: Instant
+    pts: int
+    frame: Frame
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPacket:
+    """A key packet and its PTS in ticks."""
+
+    pts: int
+    packet: "Packet[VideoStream]"
+
+
+class _NoKeyPacket(Exception):
+    """What was read holds no key packet early enough."""
+
+
+class Counted:
+    """A decoder that counts what goes through it: the measure of progress."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.frames = 0
+        self.packets = 0
+
+    def decode(self, packet: "Packet[VideoStream]", *, needed: bool) -> Iterator[Frame]:
+        self.packets += 1
+        for frame in self._decoder.decode(packet, needed=needed):
+            self.frames += 1
+            yield frame
+
+    def drain(self) -> Iterator[Frame]:
+        for frame in self._decoder.drain():
+            self.frames += 1
+            yield frame
+
+    def reset(self) -> None:
+        self._decoder.reset()
+
+
+class Track:
+    """One opening of a source and its decoder; for one thread."""
+
+    def __init__(self, demuxer: Demuxer, facts: Facts, device: Device, held_bytes: int = HELD_BYTES) -> None:
+        self._demuxer = demuxer
+        self._facts = facts
+        self._decoder = Counted(device.decoder(demuxer.stream))
+        self._held_bytes = held_bytes
+
+    @property
+    def stream(self) -> VideoStream:
+        return self._demuxer.stream
+
+    def frames(self, run: Run) -> Iterator[Shown]:
+        """Yields once for each instant of the run. Raises DecodeFailed for the first that has no frame."""
+        if not self._facts.stamped:
+            yield from self._in_order(run.instants)
+        elif run.instants[0].how == "exact":
+            yield from self._exact(run.instants)
+        else:
+            for instant in run.instants:
+                yield self._keyframe(instant)
+
+    @property
+    def frames_decoded(self) -> int:
+        return self._decoder.frames
+
+    @property
+    def packets_sent(self) -> int:
+        return self._decoder.packets
+
+    def close(self) -> None:
+        self._decoder.reset()
+        self._demuxer.close()
+
+    # Exact: the frame shown at the instant.
+
+    def _exact(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
+        remaining = list(instants)
+        seek: int | None = instants[0].limit
+        step, failures = 1 / self._facts.time_base, 0
+        while remaining:
+            thorough = failures > 0
+            lenient = thorough and (seek is None or failures >= _TRIES)
+            reading = _Reading(self._demuxer, self._decoder, seek, self._held_bytes, thorough, lenient)
+            try:
+                for shown in reading.frames(list(remaining)):
+                    remaining.remove(shown.instant)
+                    yield shown
+            except _NoKeyPacket:
+                if seek is None:
+                    raise self._no_frame(remaining[0]) from None
+                seek = self._further(seek - int(step))
+                step *= 4
+                continue
+            if remaining:
+                if lenient:
+                    raise self._no_frame(remaining[0])
+                failures += 1
+                seek = self._further(reading.entered_at - 1)
+
+    def _further(self, ticks: int) -> int | None:
+        """Where to seek next; None is the very start."""
+        return ticks if ticks > self._facts.start else None
+
+    # Keyframe: one packet, sent and flushed.
+
+    def _keyframe(self, instant: Instant) -> Shown:
+        seek: int | None = instant.limit
+        step = 1 / self._facts.time_base
+        self._go_to(seek)
+        before, after = self._key_packets_around(instant)
+        while before is None and seek is not None:
+            seek = self._further(seek - int(step))
+            step *= 4
+            self._go_to(seek)
+            before, after = self._key_packets_around(instant)
+        chosen = _nearer(instant, before, after) if instant.how == "nearest" else before or after
+        if chosen is None:
+            # No packet is flagged as key: there is only decoding from the start.
+            return next(self._exact((instant,)))
+        self._decoder.reset()
+        for frame in (*self._decoder.decode(chosen.packet, needed=True), *self._decoder.drain()):
+            if frame.pts == chosen.pts:
+                return Shown(instant, chosen.pts, frame)
+        # A lone field, a recovery point: its frame needs more than this packet.
+        shown = next(self._exact((Instant(Fraction(chosen.pts)),)))
+        return Shown(instant, shown.pts, shown.frame, shown.exact)
+
+    def _key_packets_around(self, instant: Instant) -> tuple[KeyPacket | None, KeyPacket | None]:
+        """The last key packet shown at or before the instant, and the first after it where that was met."""
+        before: KeyPacket | None = None
+        for packet in self._demuxer.packets():
+            dts = packet.dts
+            if packet.is_keyframe and not packet.is_discard and packet.pts is not None:
+                if packet.pts > instant.limit:
+                    return before, KeyPacket(packet.pts, packet)
+                if before is None or packet.pts > before.pts:
+                    before = KeyPacket(packet.pts, packet)
+                following = self._demuxer.next_keyframe(packet.pts if dts is None else dts)
+                if instant.how == "keyframe" and following is not None and following > instant.limit:
+                    break
+            # Past the instant no packet can be shown at or before it any more; the nearest may still follow.
+            if dts is not None and dts > instant.limit:
+                if instant.how == "keyframe":
+                    break
+                if before is not None and dts - instant.ticks > instant.ticks - before.pts:
+                    break
+        return before, None
+
+    # In order: packets without presentation times.
+
+    def _in_order(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
+        remaining = list(instants)
+        seek: int | None = instants[0].limit
+        step = 1 / self._facts.time_base
+        while remaining:
+            latest: tuple[int, Frame] | None = None
+            for pts, frame in self._frames_in_order(seek):
+                if latest is None and pts > remaining[0].limit and seek is not None:
+                    break
+                while remaining and latest is not None and pts > remaining[0].limit:
+                    yield Shown(remaining.pop(0), *latest)
+                latest = pts, frame
+                if not remaining:
+                    break
+            if latest is not None:
+                while remaining:
+                    yield Shown(remaining.pop(0), *latest)
+            elif seek is None:
+                raise self._no_frame(remaining[0])
+            else:
+                seek = self._further(seek - int(step))
+                step *= 4
+        self._decoder.reset()
+
+    def _frames_in_order(self, seek: int | None) -> Iterator[tuple[int, Frame]]:
+        """Frames in display order from the first key packet on, and their times: the k-th smallest packet time is
+        that of the k-th frame."""
+        self._go_to(seek)
+        self._decoder.reset()
+        times: list[int] = []
+        for packet in self._demuxer.packets():
+            if not times and not packet.is_keyframe and seek is not None:
+                continue
+            stamp = packet.dts if packet.pts is None else packet.pts
+            heappush(times, (times[-1] + 1 if times else 0) if stamp is None else stamp)
+            for frame in self._decoder.decode(packet, needed=True):
+                if times:
+                    yield heappop(times), frame
+        for frame in self._decoder.drain():
+            if times:
+                yield heappop(times), frame
+
+    def _go_to(self, seek: int | None) -> None:
+        if seek is None:
+            self._demuxer.rewind()
+        else:
+            self._demuxer.seek(seek)
+
+    def _no_frame(self, instant: Instant) -> DecodeFailed:
+        at = float(self._facts.seconds(instant.limit))
+        if self._facts.missing:
+            return DecodeFailed(
+                f"no picture at {at:.3f} s: the file is cut off, {self._facts.missing} bytes are missing at its end"
+            )
+        return DecodeFailed(f"no picture at {at:.3f} s can be decoded: the video is damaged there")
+
+
+def _nearer(instant: Instant, before: KeyPacket | None, after: KeyPacket | None) -> KeyPacket | None:
+    if before is None or after is None:
+        return before or after
+    return after if after.pts - instant.ticks < instant.ticks - before.pts else before
+
+
+class _Reading:
+    """One reading of the packets around some instants, and the decoding of those that they need.
+
+    Normally all packets up to the last instant are read before any is decoded. Where they are more than `held_bytes`
+    (one group of pictures may be a whole film) they are decoded piece by piece, and what is the picture at an instant
+    may be bettered by a later piece.
+    """
+
+    def __init__(
+        self, demuxer: Demuxer, decoder: Decoder, seek: int | None, held_bytes: int, thorough: bool, lenient: bool
+    ) -> None:
+        self._demuxer = demuxer
+        self._decoder = decoder
+        self._seek = seek
+        self._held_bytes = held_bytes
+        self._thorough = thorough
+        self._lenient = lenient
+        self._running = False  # the decoder stands right before the first held packet
+        self._wanted: dict[Instant, int] = {}  # the best PTS so far
+        self._kept: dict[Instant, Frame] = {}  # frames of those that a later piece may better
+        self._instead: dict[Instant, Frame] = {}  # the last frame before, where the wanted one may not come out
+        self.entered_at = 0 if seek is None else seek
+
+    def frames(self, instants: Sequence[Instant]) -> Iterator[Shown]:
+        """The frames that come out, each for all its instants; instants whose frame does not are left out."""
+        waiting = list(instants)
+        self._decoder.reset()
+        if self._seek is None:
+            self._demuxer.rewind()
+        else:
+            self._demuxer.seek(self._seek)
+        held: list[Packet[VideoStream]] = []
+        size = 0
+        for packet in self._demuxer.packets():
+            held.append(packet)
+            size += packet.size
+            if packet.dts is not None and packet.dts > waiting[-1].limit:
+                break
+            if size > self._held_bytes:
+                if useless := _before_last_entry(held, waiting[0].limit):
+                    del held[:useless]
+                    self._running = False
+                else:
+                    yield from self._decode(held, waiting, _time(packet) if packet.dts is None else packet.dts)
+                    held.clear()
+                size = sum(packet.size for packet in held)
+                if not waiting:
+                    return
+        yield from self._decode(held, waiting, None)
+        for instant in waiting:
+            if instant in self._kept:
+                yield Shown(instant, self._wanted[instant], self._kept[instant])
+            elif instant in self._instead:
+                frame = self._instead[instant]
+                yield Shown(instant, frame.pts or 0, frame, exact=False)
+
+    def _decode(
+        self, held: Sequence["Packet[VideoStream]"], waiting: list[Instant], horizon: int | None
+    ) -> Iterator[Shown]:
+        """Decodes what the held packets give. Packets still to come are shown after `horizon`; None: none come.
+        Takes the instants that are settled out of `waiting`."""
+        stamps = [Stamp(_time(packet), packet.is_keyframe, not packet.is_discard) for packet in held]
+        todo = self._select(stamps, waiting)
+        if horizon is not None:
+            # The next piece goes on from here, so all of this one is sent.
+            todo = [*todo[:-1], Span(todo[-1].start, len(held), todo[-1].wanted)] if todo else [Span(0, len(held))]
+        due: dict[int, list[Instant]] = {}
+        for instant, pts in self._wanted.items():
+            due.setdefault(pts, []).append(instant)
+        for span in todo:
+            for frame in self._decoded(held, stamps, span, last=span is todo[-1] and horizon is not None):
+                if self._lenient:
+                    self._remember(frame, waiting)
+                for instant in due.pop(frame.pts, ()) if frame.pts is not None else ():
+                    if horizon is None or instant.limit < horizon:
+                        waiting.remove(instant)
+                        del self._wanted[instant]
+                        yield Shown(instant, frame.pts or 0, frame)
+                    else:
+                        self._kept[instant] = frame
+
+    def _select(self, stamps: Sequence[Stamp], waiting: Sequence[Instant]) -> list[Span]:
+        at_start = self._seek is None and not self._running
+        chosen: list[int] = []
+        for instant, found in zip(waiting, pick(stamps, (instant.limit for instant in waiting)), strict=True):
+            # The first frame stands for all that comes before it.
+            position = first_shown(stamps) if found is None and at_start and instant not in self._wanted else found
+            if position is not None and stamps[position].pts > self._wanted.get(instant, _NEVER):
+                self._wanted[instant] = stamps[position].pts
+                self._kept.pop(instant, None)
+                chosen.append(position)
+            elif instant not in self._wanted:
+                raise _NoKeyPacket
+        if not chosen:
+            return []
+        begin = entry(stamps, chosen[0])
+        if begin is not None:
+            self.entered_at = stamps[begin].pts
+        elif not self._running and self._seek is not None:
+            raise _NoKeyPacket
+        return spans(stamps, chosen, start=0)
+
+    def _decoded(
+        self, held: Sequence["Packet[VideoStream]"], stamps: Sequence[Stamp], span: Span, last: bool
+    ) -> Iterator[Frame]:
+        if span.start or not self._running:
+            self._decoder.reset()
+        for packet, stamp in zip(held[span.start : span.stop], stamps[span.start : span.stop], strict=True):
+            yield from self._decoder.decode(packet, needed=self._thorough or stamp.pts in span.wanted)
+        self._running = last
+        if not last:
+            yield from self._decoder.drain()
+
+    def _remember(self, frame: Frame, waiting: Sequence[Instant]) -> None:
+        for instant in waiting:
+            if frame.pts is not None and (frame.pts <= instant.limit or (self._seek is None and not self._instead)):
+                self._instead[instant] = frame
+
+
+def _before_last_entry(held: Sequence["Packet[VideoStream]"], limit: int) -> int:
+    """How many packets come before the last key packet shown at or before `limit`: they are not needed for it."""
+    for position in range(len(held) - 1, 0, -1):
+        if held[position].is_keyframe and _time(held[position]) <= limit:
+            return position
+    return 0
+
+
+def _time(packet: "Packet[VideoStream]") -> int:
+    """PTS in ticks; a lone packet without one is never the picture at anything."""
+    if packet.pts is not None:
+        return packet.pts
+    return packet.dts if packet.dts is not None else 1 << 62

@@ -1,0 +1,83 @@
+"""What happened to a job: the object given to the spool, the command line and every API, and kept as `manifest.json`."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["pending", "processing", "completed", "failed"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceFacts(_Model):
+    """`duration` in seconds; `width` x `height` is the display size: sample aspect and rotation applied."""
+
+    duration: float
+    width: int
+    height: int
+    codec: str
+    fps: float | None
+
+
+class PictureReport(_Model):
+    """One picture of a series or sprite: asked and true presentation time in seconds; `path` for a series."""
+
+    at: float
+    time: float
+    path: str | None = None
+
+
+class OutputReport(_Model):
+    """One output. `path` is below the store's root. For a sprite `width` x `height` is one tile."""
+
+    name: str
+    output: str
+    path: str
+    width: int
+    height: int
+    format: str
+    bytes: int
+    at: float | None = None
+    time: float | None = None
+    device: str
+    cached: bool = False
+    tag: str | None = None
+    files: list[str] = Field(default_factory=list)
+    pictures: list[PictureReport] | None = None
+
+
+class Timings(_Model):
+    """Seconds: `queue` and `publish` by the clock, the others summed over the threads that shared the work."""
+
+    queue: float = 0.0
+    decode: float = 0.0
+    resize: float = 0.0
+    encode: float = 0.0
+    publish: float = 0.0
+
+
+class ErrorReport(_Model):
+    code: str
+    message: str
+    output: str | None = None
+
+
+class Report(_Model):
+    id: str
+    org: str
+    status: Status
+    attempt: int = 0
+    source: SourceFacts | None = None
+    outputs: list[OutputReport] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    error: ErrorReport | None = None
+    timings: Timings = Timings()
+    payload: str | None = None
+
+    def json_bytes(self) -> bytes:
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    def as_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

@@ -1,0 +1,161 @@
+"""The supervisor's side of a worker: start it, give it a task, watch it, and kill it rather than wait."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from daemon.errors import Failure, WorkerDied, WorkerLied, WorkerStalled, WorkerTimeout, from_dict
+from daemon.task import Event, Ready, Stop, Task, TaskOver, Unable
+from daemon.worker.wire import MAX_HEADER, WireError, pack, receive_event
+
+COMMAND = (sys.executable, "-P", "-m", "daemon.worker.process")
+# What a worker may know of the environment: how to find its libraries, and nothing that opens a door.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ")
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Seconds after which a worker is killed: `stall` without any progress, `wall` for a whole task."""
+
+    stall: float = 60.0
+    wall: float = 3600.0
+
+
+class Worker:
+    """One worker process. `exited` is told how it ended: `ok`, `signal`, `timeout` or `lied`."""
+
+    def __init__(
+        self, device: str, watch: Watch, exited: Callable[[str], None], command: Sequence[str] = COMMAND
+    ) -> None:
+        self._device = device
+        self._watch = watch
+        self._exited = exited
+        self._command = command
+        self._process: asyncio.subprocess.Process | None = None
+        self.device = ""
+        self.ffmpeg = ""
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Starts the process and waits until it is ready. Raises a Failure where it cannot work on this machine."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            # A process group of its own: Ctrl-C in a terminal is for the daemon, and kill reaches all of it.
+            # One arena for two threads: decoded frames freed by one are used again by the other.
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(theirs.fileno()),
+                str(os.getpid()),
+                self._device,
+                pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={**environment, "MALLOC_ARENA_MAX": "2"},
+                process_group=0,
+            )
+        self._socket = ours
+        self._reader, self._writer = await asyncio.open_connection(sock=ours.dup(), limit=MAX_HEADER)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                event, _ = await receive_event(self._reader)
+        except (TimeoutError, asyncio.IncompleteReadError, WireError, OSError):
+            await self.kill("signal")
+            raise WorkerDied("a worker process ended before it was ready: run `thumbd check`") from None
+        if isinstance(event, Unable):
+            await self.kill("ok")
+            raise from_dict(event.model_dump())
+        if not isinstance(event, Ready):
+            await self.kill("lied")
+            raise WorkerLied("a worker process began with the wrong word")
+        self.device, self.ffmpeg = event.device, event.ffmpeg
+
+    async def run(self, task: Task, descriptor: int) -> AsyncIterator[tuple[Event, bytes]]:
+        """Gives the worker a task and the open source, and yields its events, the last one being `TaskOver`.
+
+        Raises WorkerDied, WorkerStalled, WorkerTimeout or WorkerLied; the process is gone then.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._watch.wall
+        try:
+            await self._give(task, descriptor)
+            while True:
+                stalled = loop.time() + self._watch.stall
+                async with asyncio.timeout_at(min(stalled, deadline)):
+                    event, body = await receive_event(self._reader)
+                yield event, body
+                if isinstance(event, TaskOver):
+                    return
+        except TimeoutError:
+            await self.kill("timeout")
+            if loop.time() >= deadline:
+                text = f"it took longer than {self._watch.wall:g} s (setting job.timeout)"
+                raise WorkerTimeout(text) from None
+            text = f"nothing moved for {self._watch.stall:g} s (setting job.stall)"
+            raise WorkerStalled(text) from None
+        except WireError as error:
+            await self.kill("lied")
+            raise WorkerLied(f"the worker was stopped: {error}") from None
+        except (asyncio.IncompleteReadError, OSError):
+            raise await self._died() from None
+        except GeneratorExit:
+            # Nobody listens any more: what it still sends would be taken for the next task's.
+            self._signal()
+            raise
+
+    def stop_jobs(self, jobs: Sequence[int]) -> None:
+        """Tells the worker that these jobs of its task are not wanted any more."""
+        self._writer.write(pack(Stop(jobs=tuple(jobs))))
+
+    async def kill(self, reason: str = "ok") -> None:
+        """Ends the process group at once and reaps it."""
+        if self._process is None:
+            return
+        self._signal()
+        await self._process.wait()
+        self._close()
+        self._exited(reason)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def _give(self, task: Task, descriptor: int) -> None:
+        message = pack(task)
+        # The first bytes carry the descriptor and go past the stream, whose buffer is empty between tasks.
+        await self._writer.drain()
+        sent = socket.send_fds(self._socket, [message[:4]], [descriptor])
+        self._writer.write(message[sent:])
+        await self._writer.drain()
+
+    async def _died(self) -> Failure:
+        assert self._process is not None  # noqa: S101  it was started: only `run` comes here
+        self._signal()
+        code = await self._process.wait()
+        self._close()
+        self._exited("signal")
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return WorkerDied(f"the process that decoded it died ({how})")
+
+    def _signal(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def _close(self) -> None:
+        self._process = None
+        if writer := getattr(self, "_writer", None):
+            writer.close()
+        self._socket.close()

@@ -1,0 +1,129 @@
+"""The worker's side: `python -m daemon.worker.process DESCRIPTOR PARENT DEVICE`: its end of the wire, the process id
+of its parent, and what to decode and shape with.
+
+It gets open descriptors, never paths or keys. It imports all it needs before it says that it is ready, and opens no
+file and no connection of its own from there on. It ends at end of file on its wire, and when its parent dies.
+"""
+
+import concurrent.futures.thread  # noqa: F401  imported late by its package
+import ctypes
+import encodings.ascii
+import encodings.idna
+import encodings.latin_1  # noqa: F401
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import traceback
+
+import av
+from PIL import Image
+from pydantic import BaseModel
+
+from daemon.errors import Failure
+from daemon.media.device import Device, open_device
+from daemon.media.render import Rendering
+from daemon.media.source import FileSource
+from daemon.task import Progress, Ready, Stop, Task, TaskOver, Unable
+from daemon.worker.wire import pack, receive_order
+
+_PR_SET_PDEATHSIG = 1
+_TICK = 0.25  # seconds between looks at the progress
+
+
+class Process:
+    """One task at a time on the main thread and its run threads; orders are heard on a thread of their own."""
+
+    def __init__(self, connection: socket.socket, device: str) -> None:
+        self._connection = connection
+        self._device_name = device
+        self._sending = threading.Lock()
+        self._tasks: queue.SimpleQueue[tuple[Task, int]] = queue.SimpleQueue()
+        self._rendering: Rendering | None = None
+
+    def serve(self) -> None:
+        """Runs tasks until the wire ends, which ends the process."""
+        try:
+            device = open_device(self._device_name)
+        except Failure as failure:
+            self.send(Unable(code=failure.code, message=failure.message))
+            return
+        threading.Thread(target=self._hear, name="orders", daemon=True).start()
+        self.send(Ready(ffmpeg=av.ffmpeg_version_info, device=device.name))
+        while True:
+            task, descriptor = self._tasks.get()
+            try:
+                self._run(task, descriptor, device)
+            finally:
+                os.close(descriptor)
+
+    def send(self, message: BaseModel, body: bytes = b"") -> None:
+        head = pack(message, body)
+        with self._sending:
+            self._connection.sendall(head)
+            if body:
+                self._connection.sendall(body)
+
+    def _run(self, task: Task, descriptor: int, device: Device) -> None:
+        rendering = Rendering(task, FileSource(descriptor), device, self.send)
+        self._rendering = rendering
+        over = threading.Event()
+        ticker = threading.Thread(target=self._tick, args=(rendering, over), name="progress", daemon=True)
+        ticker.start()
+        final = TaskOver(code="failed", message="the worker's task ended without a word")
+        try:
+            final = rendering.run()
+        except Exception as error:  # noqa: BLE001  whatever it is, the supervisor must hear of it
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"internal error: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+            final = TaskOver(code="failed", message=text[:1000])
+        finally:
+            self._rendering = None
+            over.set()
+            ticker.join()
+            # The last word, after all others: the next task may come at once.
+            self.send(final)
+
+    def _tick(self, rendering: Rendering, over: threading.Event) -> None:
+        last: Progress | None = None
+        while not over.wait(_TICK):
+            # Silence means that nothing moved: the supervisor's watchdog waits for these.
+            if (progress := rendering.progress()) != last:
+                self.send(progress)
+                last = progress
+
+    def _hear(self) -> None:
+        try:
+            while (heard := receive_order(self._connection)) is not None:
+                order, descriptor = heard
+                if isinstance(order, Stop):
+                    if rendering := self._rendering:
+                        rendering.stop(order.jobs)
+                elif descriptor is not None:
+                    self._tasks.put((order, descriptor))
+        finally:
+            os._exit(0)
+
+
+def prepare(parent: int) -> None:
+    """Ties the process to its parent and imports what would otherwise be imported late."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)  # it died before the kernel was told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Image.preinit()
+    av.logging.set_level(None)
+
+
+def main() -> None:
+    descriptor, parent, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    prepare(parent)
+    Process(socket.socket(fileno=descriptor), device).serve()
+
+
+if __name__ == "__main__":
+    main()
