@@ -398,9 +398,7 @@ def _by_frames(frames: list[_Decoded], time_base: Fraction, interval: Fraction) 
     ]
 
 
-def _by_slots(
-    frames: list[_Decoded], packets: list[Packet[VideoStream]], time_base: Fraction
-) -> list[_Shown]:
+def _by_slots(frames: list[_Decoded], packets: list[Packet[VideoStream]], time_base: Fraction) -> list[_Shown]:
     """AVI holds slots, one after another, in the order of decoding: its frames are shown slot by slot.
 
     Its PTS are made up by libavformat: with B frames of H.264 they are just wrong (DTS + 1).

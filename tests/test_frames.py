@@ -15,7 +15,7 @@ from clips import RECIPES, Clip, Recipe, make, read_number
 from daemon.media.cpu import CpuDevice
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import Frame
-from daemon.media.plan import How, Instant, Run, plan
+from daemon.media.plan import How, Instant, plan
 from daemon.media.source import FileSource
 from daemon.media.video import HELD_BYTES, Track
 
@@ -47,7 +47,8 @@ def shown(clip: Clip, seconds: list[Fraction], how: How, held_bytes: int = HELD_
     with opened(clip, held_bytes) as (facts, demuxer, track):
         instants = {Instant(facts.ticks(at), how): at for at in seconds}
         found = {}
-        for run in plan(instants, demuxer.group, 2 / facts.time_base):
+        group_of = demuxer.group if facts.timing != "counted" else lambda ticks: 0
+        for run in plan(instants, group_of, 2 / facts.time_base):
             for picture in track.frames(run):
                 assert picture.exact
                 found[instants[picture.instant]] = number_in(picture.frame)

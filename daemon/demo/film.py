@@ -25,6 +25,8 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Scene = Callable[["Canvas", float, float], None]
 """Paints itself on a canvas, given how far it has come (0 to 1, a little outside while fading) and the seconds."""
+Line = Callable[[float], Floats]
+"""The edge of a landscape: a height for every column, read from a shift onwards; both in pixels of the design."""
 
 KEYFRAME_SECONDS = 2
 FADE_SECONDS = 0.5
@@ -53,6 +55,14 @@ class Size(NamedTuple):
         return self.height / 720
 
 
+class Range(NamedTuple):
+    """A range of hills or houses, and its colours at the beginning and at the end of its scene."""
+
+    line: Line
+    early: Floats
+    late: Floats
+
+
 def yuv(colour: str) -> Floats:
     """A CSS colour as the film stores it."""
     return (TO_YUV @ np.array(ImageColor.getrgb(colour)[:3], np.float32) + ZERO_YUV).astype(np.float32)
@@ -60,10 +70,10 @@ def yuv(colour: str) -> Floats:
 
 def gradient(size: Size, *stops: tuple[float, str]) -> Floats:
     """One colour for every line of the picture, through stops given as (fraction of the height, colour)."""
-    return blend(size, *((place, yuv(colour)) for place, colour in stops))
+    return between(size, *((place, yuv(colour)) for place, colour in stops))
 
 
-def blend(size: Size, *stops: tuple[float, Floats]) -> Floats:
+def between(size: Size, *stops: tuple[float, Floats]) -> Floats:
     """The same through colours as the film stores them."""
     lines = (np.arange(size.height) + 0.5) / size.height
     places, colours = [place for place, _ in stops], np.stack([colour for _, colour in stops])
@@ -84,7 +94,8 @@ def mix(first: Floats, second: Floats, part: float) -> Floats:
 def halved(samples: Floats) -> Floats:
     """Half as wide and high, each sample the mean of four."""
     lines: Floats = samples[::2] + samples[1::2]
-    return (lines[:, ::2] + lines[:, 1::2]) / 4
+    quarters: Floats = (lines[:, ::2] + lines[:, 1::2]) * np.float32(0.25)
+    return quarters
 
 
 class Sprite:
@@ -281,7 +292,7 @@ def backdrop(size: Size, sky: Floats, light: Sprite, x: float, y: float) -> Canv
     return canvas
 
 
-def swell(size: Size, *waves: tuple[float, float, float]) -> Callable[[float], Floats]:
+def swell(size: Size, *waves: tuple[float, float, float]) -> Line:
     """A line of waves given as (length, height, phase); called with a shift, the heights of every column."""
     xs = np.arange(size.width, dtype=np.float32) / size.unit
 
@@ -294,14 +305,14 @@ def swell(size: Size, *waves: tuple[float, float, float]) -> Callable[[float], F
     return heights
 
 
-def hills(size: Size, seed: int, length: float, height: float) -> Callable[[float], Floats]:
+def hills(size: Size, seed: int, length: float, height: float) -> Line:
     """Soft hills: waves of falling length, no two of them in step."""
     rng = np.random.default_rng(seed)
     waves = [(length / 1.9**i * rng.uniform(0.85, 1.15), height / 2.1**i, rng.uniform(0, 6.3)) for i in range(5)]
     return swell(size, *waves)
 
 
-def skyline(size: Size, table: Floats) -> Callable[[float], Floats]:
+def skyline(size: Size, table: Floats) -> Line:
     """A line given by its height at every pixel of the design, read from a shift onwards, round and round."""
     length = round(len(table) * size.unit)
     places = np.arange(length + size.width + 2) / size.unit
@@ -401,24 +412,33 @@ def dawn(size: Size) -> Scene:
     night = gradient(size, (0, "#10143c"), (0.35, "#3d2a6b"), (0.6, "#b2476f"), (0.75, "#f08a5d"), (1, "#ffc27a"))
     day = gradient(size, (0, "#2f6fb5"), (0.35, "#7fb4dc"), (0.6, "#ffd9a0"), (0.75, "#ffe9bd"), (1, "#fff3d6"))
     sun = orb(size.px(52), size.px(350), "#fff6d8", "#ffb45e", 0.85)
-    lines = [hills(size, 11 + i, 900 - 90 * i, 30 + 9 * i) for i in range(5)]
     early = ("#8a4a7c", "#6a3d73", "#4b2f63", "#2f214d", "#171433")
     late = ("#c9b59a", "#94a585", "#5f8a6b", "#35694f", "#153f36")
-    mists = (("#e58a78", "#ffe6b8"), ("#b8617a", "#f3dcae"), ("#80467a", "#bccf9d"), ("#4d2f66", "#7da97f"))
-    ranges = []
-    for i in range(5):
-        base, (cold, warm) = 0.56 + 0.075 * i, (*mists, ("#171433", "#0d2f2a"))[i]
-        fade = ((base - 0.05, early[i]), (base + 0.16, cold)), ((base - 0.05, late[i]), (base + 0.16, warm))
-        ranges.append((base, lines[i], *(gradient(size, *stops) for stops in fade)))
+    mists = (
+        ("#e58a78", "#ffe6b8"),
+        ("#b8617a", "#f3dcae"),
+        ("#80467a", "#bccf9d"),
+        ("#4d2f66", "#7da97f"),
+        ("#171433", "#0d2f2a"),
+    )
+    bases = [0.56 + 0.075 * i for i in range(5)]
+    ranges = [
+        Range(
+            hills(size, 11 + i, 900 - 90 * i, 30 + 9 * i),
+            gradient(size, (base - 0.05, early[i]), (base + 0.16, mists[i][0])),
+            gradient(size, (base - 0.05, late[i]), (base + 0.16, mists[i][1])),
+        )
+        for i, base in enumerate(bases)
+    ]
     birds = flock(size, "#2a1c3f")
 
     def paint(canvas: Canvas, part: float, seconds: float) -> None:
         light = ease(part, 0.05, 0.95)
         canvas.wash(mix(night, day, light))
         canvas.blit(sun, size.width * 0.62 - sun.width / 2, size.height * (0.66 - 0.42 * part) - sun.height / 2)
-        for i, (base, heights, dark, bright) in enumerate(ranges):
-            line = size.height * base + heights(40 * i + (6 + 14 * i) * part * 5) * size.unit
-            canvas.ridge(line, mix(dark, bright, light))
+        for i, (base, hill) in enumerate(zip(bases, ranges, strict=True)):
+            heights = size.height * base + hill.line(40 * i + (6 + 14 * i) * part * 5) * size.unit
+            canvas.ridge(heights, mix(hill.early, hill.late, light))
             if i == 1:
                 for n in range(7):
                     wing = birds[int(seconds * 22 + n * 5) % len(birds)]
@@ -542,7 +562,7 @@ def ocean(size: Size) -> Scene:
         line = swell(size, (150 + 420 * near, high, i * 1.7), (83 + 190 * near, high * 0.45, i * 2.9))
         tone = gradient(size, (0.5, "#8ad6e6"), (0.62, "#35abd4"), (0.8, "#1483bd"), (1, "#0a5a99"))
         crest, foot = (mix(yuv(a), yuv(b), near) for a, b in (("#31a9d3", "#1178b4"), ("#0f6fb0", "#063a70")))
-        body = blend(size, (0.505 + 0.4 * near, crest), (0.68 + 0.4 * near, foot))
+        body = between(size, (0.505 + 0.4 * near, crest), (0.68 + 0.4 * near, foot))
         waves.append((0.505 + 0.43 * near, near, line, tone, body))
     glints = np.random.default_rng(5).uniform(0, 1, (3, 220)).astype(np.float32)
     shine, wide, thin = np.tile(yuv("#fffbe0"), (220, 1)), size.px(14), size.px(2.4)
@@ -696,11 +716,12 @@ def city(size: Size) -> Scene:
     night = gradient(size, (0, "#060a24"), (0.3, "#111a4a"), (0.52, "#2d2a66"), (0.7, "#5b3f7d"), (1, "#5b3f7d"))
     moon = orb(size.px(44), size.px(260), "#fdf6e3", "#c9c4ff", 0.5)
     shore, base = round(size.height * 0.7 / 2) * 2, 504.0
-    rows, lit = [], []
+    rows: list[Range] = []
+    lit: list[tuple[Floats, Floats, Floats]] = []
     for i, (low, high) in enumerate(((120, 330), (60, 250), (26, 130))):
         table, blocks = houses(21 + i, 1600, low, high)
         tone = ("#7a4a7f", "#3f2c5c", "#191634")[i], ("#2c2858", "#1a1a40", "#0b0c24")[i]
-        rows.append((skyline(size, table), *(gradient(size, (0.2, c), (0.7, c)) for c in tone)))
+        rows.append(Range(skyline(size, table), *(gradient(size, (0, colour)) for colour in tone)))
         if i:
             lit.append(windows(51 + i, base, blocks))
     rng = np.random.default_rng(8)
@@ -713,9 +734,9 @@ def city(size: Size) -> Scene:
         canvas.wash(mix(dusk, night, dark))
         canvas.sparkle(stars[0] * size.width, stars[1] * size.height * 0.5, stars[2] * dark * 0.75)
         canvas.blit(moon, size.width * 0.72 - moon.width / 2, size.height * (0.5 - 0.34 * part) - moon.height / 2)
-        for i, (heights, early, late) in enumerate(rows):
+        for i, row in enumerate(rows):
             shift = 8 + (4 + 9 * i) * 3 * part
-            canvas.ridge((heights(shift) + base) * size.unit, mix(early, late, dark))
+            canvas.ridge((row.line(shift) + base) * size.unit, mix(row.early, row.late, dark))
             if i:
                 lefts, tops, colours = lit[i - 1]
                 count = int(len(tops) * (0.06 + 0.94 * ease(part, -0.05, 0.9)))
@@ -749,8 +770,9 @@ def aurora(size: Size) -> Scene:
         foot = low + 0.13 * np.sin(fold + seconds * 0.25) + 0.035 * np.sin(fold * 3.1 - seconds * 0.6)
         rays = 0.55 + 0.3 * np.sin(fold * 9 + seconds * 0.9) + 0.15 * np.sin(fold * 23 - seconds * 1.7)
         above = foot - lines
-        veil: Floats = np.clip(above * 14 + 1, 0, 1) * np.exp(-np.clip(above, 0, None) * (3.2 + 2.5 * rays)) * rays
-        return veil * (0.65 + 0.35 * np.sin(columns * 4 + phase * 2 + seconds * 0.4))
+        veil = np.clip(above * 14 + 1, 0, 1) * np.exp(-np.clip(above, 0, None) * (3.2 + 2.5 * rays)) * rays
+        veil *= 0.65 + 0.35 * np.sin(columns * 4 + phase * 2 + seconds * 0.4)
+        return np.asarray(veil, np.float32)
 
     def paint(canvas: Canvas, part: float, seconds: float) -> None:
         veil = curtain(seconds, 0.4, 0.66) + 0.8 * curtain(seconds * 1.2, 3.1, 0.5) + 0.5 * curtain(seconds, 5.2, 0.34)
@@ -786,7 +808,7 @@ SCENES: tuple[tuple[str, Callable[[Size], Scene]], ...] = (
 def lettering(text: str, height: int, weight: int) -> Image.Image:
     """White letters on nothing, as wide as they need."""
     font = ImageFont.load_default(height)
-    left, top, right, bottom = (round(side) for side in font.getbbox(text, stroke_width=weight))
+    right, bottom = (round(side) for side in font.getbbox(text, stroke_width=weight)[2:])
     picture = Image.new("RGBA", (max(1, right), max(1, bottom + weight)), (255, 255, 255, 0))
     ImageDraw.Draw(picture).text((0, 0), text, "white", font, stroke_width=weight, stroke_fill="white")
     return picture

@@ -38,9 +38,11 @@ class CpuDecoder:
         self._context = stream.codec_context
         self._context.thread_count = 1
         self._fed = False
+        # libdav1d and other libraries read it only once, when they are opened.
+        self._can_skip = not self._context.codec.name.startswith("lib")
 
     def decode(self, packet: "Packet[VideoStream]", *, needed: bool) -> Iterator[Frame]:
-        self._context.skip_frame = "DEFAULT" if needed else "NONREF"
+        self._context.skip_frame = "DEFAULT" if needed or not self._can_skip else "NONREF"
         self._fed = True
         yield from self._frames(packet)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
+from typing import Literal
 
 import av
 from av.container import InputContainer
@@ -39,13 +40,19 @@ _HEAD = 64  # packets read to find the first displayed frame; no codec reorders 
 _STAMPS = 8  # and at least so many before their order is trusted
 
 
+# What the times of packets are worth. `shown`: true presentation times. `ordered`: DTS only (AVI): the n-th frame out
+# of the decoder stands at the n-th of them. `counted`: some have none (H.264 in MPEG-PS): only the count of frames
+# from the start tells the time.
+Timing = Literal["shown", "ordered", "counted"]
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is true of the video stream. Times in ticks of `time_base`, on the stream's own time line.
 
     `start`: PTS of the first displayed frame; `end`: end of the last one. `width` x `height`: as coded, before sample
-    aspect and rotation. `stamped`: packets carry true presentation times; else they come in decode order, and only
-    the order of the decoded frames counts. `missing`: bytes that the index speaks of beyond the file's end.
+    aspect and rotation. `step`: the usual interval between frames. `missing`: bytes that the index speaks of beyond
+    the file's end.
     """
 
     time_base: Fraction
@@ -55,7 +62,8 @@ class Facts:
     width: int
     height: int
     fps: float | None
-    stamped: bool
+    timing: Timing
+    step: int
     missing: int
     warnings: tuple[str, ...]
 
@@ -192,9 +200,9 @@ def measure(demuxer: Demuxer) -> Facts:
     stream, context = demuxer.stream, demuxer.stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
     step = max(1, round(1 / (rate * demuxer.time_base))) if rate else 1
-    start, stamped = _begin(demuxer)
+    start, timing = _begin(demuxer)
     known = stream.duration if demuxer.indexed else None
-    end = start + known if known else _end(demuxer, start, step)
+    end = start + known if known else _end(demuxer, start, step, timing)
     warnings = []
     claimed = demuxer.claimed_duration
     if not demuxer.indexed and claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
@@ -210,47 +218,66 @@ def measure(demuxer: Demuxer) -> Facts:
         width=context.width,
         height=context.height,
         fps=round(float(rate), 4) if rate else None,
-        stamped=stamped,
+        timing=timing,
+        step=step,
         missing=demuxer.missing_bytes,
         warnings=tuple(warnings),
     )
 
 
-def _begin(demuxer: Demuxer) -> tuple[int, bool]:
-    """PTS of the first displayed frame, and whether packets carry true presentation times."""
+def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
+    """PTS of the first displayed frame, and what the times of packets are worth."""
     head: list[Stamp] = []
+    first_dts: int | None = None
     for packet in islice(demuxer.packets(), _HEAD):
+        first_dts = packet.dts if first_dts is None else first_dts
         if packet.pts is None:
-            return packet.dts or 0, False
+            return head[0].pts if head else first_dts or 0, "counted"
         head.append(Stamp(packet.pts, packet.is_keyframe, shown=not packet.is_discard))
         shown = [stamp.pts for stamp in head if stamp.shown]
         if len(shown) >= _STAMPS and packet.dts is not None and packet.dts > min(shown):
             break
     if not head:
         raise NotAVideo("its video stream holds no packet")
+    # Of H.264 and its like in AVI libavformat makes presentation times up, in decode order.
+    rising = all(a.pts < b.pts for a, b in pairwise(head))
+    if demuxer.format == "avi" and rising and demuxer.stream.codec_context.codec.reorder and first_dts is not None:
+        return first_dts, "ordered"
     # Frames before the first key packet, in decode or in display order, cannot be decoded.
     first = next((n for n, stamp in enumerate(head) if stamp.key), 0)
     shown = [stamp.pts for stamp in head[first:] if stamp.shown and stamp.pts >= head[first].pts]
-    # AVI has no presentation times: where frames are reordered libavformat numbers the packets in decode order.
-    rising = all(a.pts < b.pts for a, b in pairwise(head))
-    guessed = demuxer.format == "avi" and rising and demuxer.stream.codec_context.has_b_frames
-    return min(shown, default=head[first].pts), not guessed
+    return min(shown, default=head[first].pts), "shown"
 
 
-def _end(demuxer: Demuxer, start: int, step: int) -> int:
-    """End of the last displayed frame, by reading the packets near the end, or all where seeking leads nowhere."""
-    claimed = demuxer.claimed_duration or Fraction(0)
-    demuxer.seek(start + int(claimed / demuxer.time_base))
-    for attempt in (demuxer.seek, None):
-        end = start
-        for packet in demuxer.packets():
-            stamp = packet.dts if packet.pts is None else packet.pts
-            if stamp is not None and not packet.is_discard:
-                end = max(end, stamp + (packet.duration or step))
-        if end > start or attempt is None:
-            break
+def _end(demuxer: Demuxer, start: int, step: int, timing: Timing) -> int:
+    """End of the last displayed frame: by the packets near the end, or by all where seeking leads nowhere."""
+    if timing == "counted":
         demuxer.rewind()
-    return max(end, start + 1)
+        return start + step * sum(1 for _ in demuxer.packets())
+    # From well before the end, for the packet shown last is not the last one in the file; and again from there where
+    # the end that the container claims is another stream's.
+    early = max(int(2 / demuxer.time_base), _HEAD * step)
+    seek = start + max(0, int((demuxer.claimed_duration or 0) / demuxer.time_base) - early)
+    while seek > start:
+        demuxer.seek(seek)
+        first, end = _latest(demuxer, step, timing)
+        if first is not None and end is not None and first <= end - early:
+            return end
+        seek = (seek if end is None else min(end, seek)) - early
+        early *= 2
+    demuxer.rewind()
+    return max(start + 1, _latest(demuxer, step, timing)[1] or 0)
+
+
+def _latest(demuxer: Demuxer, step: int, timing: Timing) -> tuple[int | None, int | None]:
+    """The first time read from here on, and the end of the frame shown last."""
+    first, end = None, None
+    for packet in demuxer.packets():
+        stamp = packet.pts if timing == "shown" else packet.dts
+        if stamp is not None and not packet.is_discard:
+            first = stamp if first is None else first
+            end = max(end or stamp, stamp + (packet.duration or step))
+    return first, end
 
 
 def _has_fragments(source: Source) -> bool:

@@ -89,7 +89,8 @@ class Rendering:
         self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
         first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
         together = _TOGETHER / self._facts.time_base
-        runs = deque(plan(consumers, demuxer.group, together, first))
+        group_of = demuxer.group if self._facts.timing != "counted" else _one_group
+        runs = deque(plan(consumers, group_of, together, first))
         openings = [demuxer, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
         with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
             for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
@@ -240,6 +241,10 @@ class Rendering:
         self._emit(JobOver(job=job, times=self._times()), b"")
 
 
+def _one_group(ticks: int) -> int:
+    return 0
+
+
 def _instants(asked: Output, demuxer: Demuxer, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
@@ -255,11 +260,16 @@ def _instants(asked: Output, demuxer: Demuxer, facts: Facts, limits: Limits) -> 
 def _time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
     """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
     up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
+    if facts.timing == "counted":
+        at = number * facts.step * facts.time_base
+        if at >= facts.duration:
+            raise AtPastEnd(f"frame {number} is asked for, but the video ends after {float(facts.duration):.3f} s")
+        return at
     demuxer.rewind()
     pending: list[int] = []
     passed = -1
     for packet in demuxer.packets():
-        stamp = packet.dts if packet.pts is None or not facts.stamped else packet.pts
+        stamp = packet.pts if facts.timing == "shown" else packet.dts
         if stamp is None or packet.is_discard or stamp < facts.start:
             continue
         heappush(pending, stamp)

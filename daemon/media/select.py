@@ -40,23 +40,27 @@ def first_shown(stamps: Sequence[Stamp]) -> int | None:
     return min((n for n, stamp in enumerate(stamps) if stamp.shown), key=lambda n: stamps[n].pts, default=None)
 
 
-def entry(stamps: Sequence[Stamp], wanted: int) -> int | None:
-    """Position of the key packet from which packet `wanted` can be decoded: the last with a PTS not after its own."""
+def entry(stamps: Sequence[Stamp], wanted: int, before: int | None = None) -> int | None:
+    """Position of the key packet from which packet `wanted` can be decoded: the last with a PTS not after its own,
+    and not after `before`, where that is given."""
+    latest = stamps[wanted].pts if before is None else min(before, stamps[wanted].pts)
     for position in range(wanted, -1, -1):
-        if stamps[position].key and stamps[position].pts <= stamps[wanted].pts:
+        if stamps[position].key and stamps[position].pts <= latest:
             return position
     return None
 
 
-def spans(stamps: Sequence[Stamp], wanted: Iterable[int], start: int | None = None) -> list[Span]:
+def spans(
+    stamps: Sequence[Stamp], wanted: Iterable[int], start: int | None = None, before: int | None = None
+) -> list[Span]:
     """What to decode for the packets at the positions `wanted`, in decode order, overlapping stretches merged.
 
     `start` is where decoding may begin for packets without a key packet before them (the decoder stands there, or
-    the stream begins there). Raises ValueError if such a packet is wanted and there is no `start`.
+    the stream begins there); `before` as in `entry`. Raises ValueError if there is no entry and no `start`.
     """
     found: list[Span] = []
     for position in sorted(set(wanted)):
-        begin = entry(stamps, position)
+        begin = entry(stamps, position, before)
         if begin is None:
             if start is None:
                 raise ValueError("no key packet before the wanted one")

@@ -6,7 +6,7 @@ out (recovery points, gradual refresh, lone fields, damage) decoding starts one 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import heappop, heappush
 
@@ -40,6 +40,18 @@ class KeyPacket:
 
     pts: int
     packet: "Packet[VideoStream]"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where and how a reading begins. `seek`: ticks, None for the very start. `before`: decoding begins at a key
+    packet not shown after it. `thorough`: packets that nothing refers to are decoded too. `lenient`: where a wanted
+    frame does not come out, the last one before it will do."""
+
+    seek: int | None
+    before: int | None = None
+    thorough: bool = False
+    lenient: bool = False
 
 
 class _NoKeyPacket(Exception):
@@ -84,7 +96,7 @@ class Track:
 
     def frames(self, run: Run) -> Iterator[Shown]:
         """Yields once for each instant of the run. Raises DecodeFailed for the first that has no frame."""
-        if not self._facts.stamped:
+        if self._facts.timing != "shown":
             yield from self._in_order(run.instants)
         elif run.instants[0].how == "exact":
             yield from self._exact(run.instants)
@@ -108,27 +120,28 @@ class Track:
 
     def _exact(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
         remaining = list(instants)
-        seek: int | None = instants[0].limit
-        step, failures = 1 / self._facts.time_base, 0
+        start = Entry(instants[0].limit)
+        step = 1 / self._facts.time_base
+        failures = 0
         while remaining:
-            thorough = failures > 0
-            lenient = thorough and (seek is None or failures >= _TRIES)
-            reading = _Reading(self._demuxer, self._decoder, seek, self._held_bytes, thorough, lenient)
+            reading = _Reading(self._demuxer, self._decoder, start, self._held_bytes)
             try:
                 for shown in reading.frames(list(remaining)):
                     remaining.remove(shown.instant)
                     yield shown
             except _NoKeyPacket:
-                if seek is None:
+                if start.seek is None:
                     raise self._no_frame(remaining[0]) from None
-                seek = self._further(seek - int(step))
+                start = replace(start, seek=self._further(start.seek - int(step)))
                 step *= 4
                 continue
             if remaining:
-                if lenient:
+                if start.lenient or self._facts.missing:
                     raise self._no_frame(remaining[0])
                 failures += 1
-                seek = self._further(reading.entered_at - 1)
+                before = reading.entered[remaining[0]] - 1
+                seek = self._further(before)
+                start = Entry(seek, before, thorough=True, lenient=seek is None or failures >= _TRIES)
 
     def _further(self, ticks: int) -> int | None:
         """Where to seek next; None is the very start."""
@@ -183,18 +196,18 @@ class Track:
 
     def _in_order(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
         remaining = list(instants)
-        seek: int | None = instants[0].limit
+        seek = None if self._facts.timing == "counted" else self._further(instants[0].limit)
         step = 1 / self._facts.time_base
         while remaining:
             latest: tuple[int, Frame] | None = None
             for pts, frame in self._frames_in_order(seek):
                 if latest is None and pts > remaining[0].limit and seek is not None:
                     break
-                while remaining and latest is not None and pts > remaining[0].limit:
+                while latest is not None and remaining and pts > remaining[0].limit:
                     yield Shown(remaining.pop(0), *latest)
-                latest = pts, frame
                 if not remaining:
                     break
+                latest = pts, frame
             if latest is not None:
                 while remaining:
                     yield Shown(remaining.pop(0), *latest)
@@ -203,25 +216,26 @@ class Track:
             else:
                 seek = self._further(seek - int(step))
                 step *= 4
-        self._decoder.reset()
 
     def _frames_in_order(self, seek: int | None) -> Iterator[tuple[int, Frame]]:
-        """Frames in display order from the first key packet on, and their times: the k-th smallest packet time is
-        that of the k-th frame."""
+        """Frames in display order from the first key packet on, each with its time: the n-th smallest of the
+        packets' times is that of the n-th frame."""
         self._go_to(seek)
         self._decoder.reset()
         times: list[int] = []
+        counted = self._facts.start
+        begun = False
         for packet in self._demuxer.packets():
-            if not times and not packet.is_keyframe and seek is not None:
+            begun = begun or packet.is_keyframe or seek is None
+            if not begun:
                 continue
-            stamp = packet.dts if packet.pts is None else packet.pts
-            heappush(times, (times[-1] + 1 if times else 0) if stamp is None else stamp)
+            known = packet.dts if self._facts.timing == "ordered" else None
+            heappush(times, counted if known is None else known)
+            counted += self._facts.step
             for frame in self._decoder.decode(packet, needed=True):
-                if times:
-                    yield heappop(times), frame
-        for frame in self._decoder.drain():
-            if times:
                 yield heappop(times), frame
+        for frame in self._decoder.drain():
+            yield heappop(times) if times else counted, frame
 
     def _go_to(self, seek: int | None) -> None:
         if seek is None:
@@ -252,29 +266,25 @@ class _Reading:
     may be bettered by a later piece.
     """
 
-    def __init__(
-        self, demuxer: Demuxer, decoder: Decoder, seek: int | None, held_bytes: int, thorough: bool, lenient: bool
-    ) -> None:
+    def __init__(self, demuxer: Demuxer, decoder: Decoder, start: Entry, held_bytes: int) -> None:
         self._demuxer = demuxer
         self._decoder = decoder
-        self._seek = seek
+        self._start = start
         self._held_bytes = held_bytes
-        self._thorough = thorough
-        self._lenient = lenient
         self._running = False  # the decoder stands right before the first held packet
         self._wanted: dict[Instant, int] = {}  # the best PTS so far
         self._kept: dict[Instant, Frame] = {}  # frames of those that a later piece may better
         self._instead: dict[Instant, Frame] = {}  # the last frame before, where the wanted one may not come out
-        self.entered_at = 0 if seek is None else seek
+        self.entered: dict[Instant, int] = {}  # PTS of the key packet from which each was decoded
 
     def frames(self, instants: Sequence[Instant]) -> Iterator[Shown]:
         """The frames that come out, each for all its instants; instants whose frame does not are left out."""
         waiting = list(instants)
         self._decoder.reset()
-        if self._seek is None:
+        if self._start.seek is None:
             self._demuxer.rewind()
         else:
-            self._demuxer.seek(self._seek)
+            self._demuxer.seek(self._start.seek)
         held: list[Packet[VideoStream]] = []
         size = 0
         for packet in self._demuxer.packets():
@@ -315,7 +325,7 @@ class _Reading:
             due.setdefault(pts, []).append(instant)
         for span in todo:
             for frame in self._decoded(held, stamps, span, last=span is todo[-1] and horizon is not None):
-                if self._lenient:
+                if self._start.lenient:
                     self._remember(frame, waiting)
                 for instant in due.pop(frame.pts, ()) if frame.pts is not None else ():
                     if horizon is None or instant.limit < horizon:
@@ -326,25 +336,23 @@ class _Reading:
                         self._kept[instant] = frame
 
     def _select(self, stamps: Sequence[Stamp], waiting: Sequence[Instant]) -> list[Span]:
-        at_start = self._seek is None and not self._running
+        at_start = self._start.seek is None and not self._running
         chosen: list[int] = []
         for instant, found in zip(waiting, pick(stamps, (instant.limit for instant in waiting)), strict=True):
             # The first frame stands for all that comes before it.
             position = first_shown(stamps) if found is None and at_start and instant not in self._wanted else found
-            if position is not None and stamps[position].pts > self._wanted.get(instant, _NEVER):
-                self._wanted[instant] = stamps[position].pts
-                self._kept.pop(instant, None)
-                chosen.append(position)
-            elif instant not in self._wanted:
+            if position is None or stamps[position].pts <= self._wanted.get(instant, _NEVER):
+                if instant not in self._wanted:
+                    raise _NoKeyPacket
+                continue
+            begin = entry(stamps, position, self._start.before)
+            if begin is None and not self._running and self._start.seek is not None:
                 raise _NoKeyPacket
-        if not chosen:
-            return []
-        begin = entry(stamps, chosen[0])
-        if begin is not None:
-            self.entered_at = stamps[begin].pts
-        elif not self._running and self._seek is not None:
-            raise _NoKeyPacket
-        return spans(stamps, chosen, start=0)
+            self.entered[instant] = stamps[begin or 0].pts
+            self._wanted[instant] = stamps[position].pts
+            self._kept.pop(instant, None)
+            chosen.append(position)
+        return spans(stamps, chosen, start=0, before=self._start.before)
 
     def _decoded(
         self, held: Sequence["Packet[VideoStream]"], stamps: Sequence[Stamp], span: Span, last: bool
@@ -352,14 +360,16 @@ class _Reading:
         if span.start or not self._running:
             self._decoder.reset()
         for packet, stamp in zip(held[span.start : span.stop], stamps[span.start : span.stop], strict=True):
-            yield from self._decoder.decode(packet, needed=self._thorough or stamp.pts in span.wanted)
+            yield from self._decoder.decode(packet, needed=self._start.thorough or stamp.pts in span.wanted)
         self._running = last
         if not last:
             yield from self._decoder.drain()
 
     def _remember(self, frame: Frame, waiting: Sequence[Instant]) -> None:
         for instant in waiting:
-            if frame.pts is not None and (frame.pts <= instant.limit or (self._seek is None and not self._instead)):
+            if frame.pts is not None and (
+                frame.pts <= instant.limit or (self._start.seek is None and not self._instead)
+            ):
                 self._instead[instant] = frame
 
 
