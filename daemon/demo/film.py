@@ -401,9 +401,9 @@ def cloud(size: Size, seed: int, width: float, colour: str, shade: str, strength
             x, y = w * (0.5 + 0.4 * at), h * (0.88 - 0.22 * (1 - at * at)) - radius * 0.5
             draw.ellipse([(x - radius) * fine, (y - radius) * fine, (x + radius) * fine, (y + radius) * fine], "#fff")
 
-    alpha = np.array(drawn(w, h, paint), np.float32)[..., 3] / 255
-    alpha *= np.clip((0.92 - np.linspace(0, 1, h)) * 7, 0, 1).astype(np.float32)[:, None] * strength
-    puffs = shape(alpha, (0, colour), (0.35, colour), (0.9, shade))
+    base = np.clip((0.92 - np.linspace(0, 1, h)) * 7, 0, 1)[:, None] * strength
+    alpha = np.asarray(drawn(w, h, paint))[..., 3] / 255 * base
+    puffs = shape(alpha.astype(np.float32), (0, colour), (0.35, colour), (0.9, shade))
     return Sprite(puffs.filter(ImageFilter.GaussianBlur(size.px(2))))
 
 
@@ -553,7 +553,7 @@ def ocean(size: Size) -> Scene:
     sun = orb(size.px(40), size.px(290), "#fffdf0", "#fff3c4", 0.8)
     clouds = [cloud(size, 80 + i, 420 - 60 * i, "#ffffff", "#cfe6f5", 0.95) for i in range(4)]
     sea = gradient(size, (0.5, "#7fd0e4"), (0.56, "#2ba3cf"), (0.75, "#0c6fae"), (1, "#08457f"))
-    still = backdrop(size, sky, sun, 0.76, 0.2)
+    still = backdrop(size, sky, sun, 0.57, 0.22)
     boat, gulls = sailing_boat(size), flock(size, "#f6fbff")
     waves = []
     for i in range(9):
@@ -581,14 +581,14 @@ def ocean(size: Size) -> Scene:
             bob = math.sin(seconds * 1.1 + i) * 5 * near
             heights = size.height * base + (line(drift) + bob) * size.unit
             if i == 5:
-                at = 0.2 + 0.42 * part
+                at = 0.16 + 0.36 * part
                 place = min(size.width - 1, max(0, int(at * size.width)))
                 lean = boat[round(8 + 7 * math.sin(seconds * 1.4))]
                 canvas.blit(lean, at * size.width - lean.width / 2, heights[place] - lean.height * 0.86)
             canvas.ridge(heights, tone)
             canvas.ridge(heights + (1.5 + 6 * near) * size.unit, body)
         lit = np.sin(seconds * (1.5 + 4 * glints[2]) + 40 * glints[0]) > 0.55
-        xs = size.width * (0.76 + (glints[0] - 0.5) * (0.08 + 0.34 * glints[1]))
+        xs = size.width * (0.57 + (glints[0] - 0.5) * (0.08 + 0.34 * glints[1]))
         canvas.boxes(xs[lit], size.height * (0.51 + 0.4 * glints[1][lit] ** 1.6), wide, thin, shine[lit])
 
     return paint
@@ -643,7 +643,7 @@ def autumn(size: Size) -> Scene:
     """Falling leaves before wooded slopes in low light, with birches gliding past."""
     sky = gradient(size, (0, "#eda65a"), (0.2, "#f6c987"), (0.45, "#fdeac4"), (1, "#fff3d8"))
     sun = orb(size.px(60), size.px(380), "#fffdf2", "#ffdf9a", 0.9)
-    still = backdrop(size, sky, sun, 0.3, 0.26)
+    still = backdrop(size, sky, sun, 0.62, 0.34)
     tones = (
         ("#e7bd83", "#f8e3b9"),
         ("#df9a4f", "#f0c98d"),
@@ -733,7 +733,7 @@ def city(size: Size) -> Scene:
         dark = ease(part, 0.0, 0.85)
         canvas.wash(mix(dusk, night, dark))
         canvas.sparkle(stars[0] * size.width, stars[1] * size.height * 0.5, stars[2] * dark * 0.75)
-        canvas.blit(moon, size.width * 0.72 - moon.width / 2, size.height * (0.5 - 0.34 * part) - moon.height / 2)
+        canvas.blit(moon, size.width * 0.6 - moon.width / 2, size.height * (0.5 - 0.32 * part) - moon.height / 2)
         for i, row in enumerate(rows):
             shift = 8 + (4 + 9 * i) * 3 * part
             canvas.ridge((row.line(shift) + base) * size.unit, mix(row.early, row.late, dark))
@@ -826,7 +826,10 @@ def title(text: str, size: Size) -> Sprite:
 
 
 class Counter:
-    """The clock and the frame number, on dark plates at the foot of the picture, above a line of progress."""
+    """The clock and the frame number on dark plates, and a line of progress at the foot.
+
+    The plates are at the top, where no player lays its controls over them.
+    """
 
     def __init__(self, size: Size, seconds: float) -> None:
         self.size, self.seconds = size, seconds
@@ -859,9 +862,8 @@ class Counter:
             Sprite.row([self.ends[0], *(self.signs[sign] for sign in text), self.ends[1]])
             for text in (f"{minutes:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}", f"#{number:04}")
         )
-        top = self.size.height - self.tall - self.edge - self.line
-        canvas.blit(clock, self.edge, top)
-        canvas.blit(count, self.size.width - self.edge - count.width, top)
+        canvas.blit(clock, self.edge, self.edge)
+        canvas.blit(count, self.size.width - self.edge - count.width, self.edge)
         foot = self.size.height - self.line
         canvas.box(0, foot, self.size.width, self.line, self.track)
         canvas.box(0, foot, round(self.size.width * min(1.0, float(time) / self.seconds)), self.line, self.done)
@@ -876,7 +878,7 @@ def frames(size: Size, seconds: float, rate: int) -> Iterator[Bytes]:
     def paint(target: Canvas, index: int, time: float) -> None:
         name, scene = scenes[index]
         scene(target, time / length - index, time)
-        target.blit(name, size.px(22), size.px(8))
+        target.blit(name, size.px(10), size.height - name.height - size.px(12))
 
     for number in range(max(1, round(seconds * rate))):
         time = Fraction(number, rate)

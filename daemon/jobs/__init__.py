@@ -1,0 +1,17 @@
+"""The job table: the truth about every job.
+
+    schema.py      its columns, and the states that a job goes through
+    database.py    one database thread, many changes a commit
+    table.py       the verbs: add, claim, start, publishing, complete, fail, put back …
+    fairness.py    pure: whose job is next
+    retry.py       pure: what becomes of a job that failed
+
+                     ┌──────── put back (retry, drain, lost owner) ────────┐
+                     ▼                                                     │
+    add ─────────► queued ── claim ──► running ── publishing ──► publishing ── complete ──► completed
+                     │                   │                          (rolled forward by whoever finds it)
+                     └──── cancel ───────┴── fail ──► failed ── retry (by hand) ──► queued
+
+Every change of a running job is conditional on its fencing token, which rises with each claim: a paused owner that
+wakes up changes 0 rows. Times are the database's own clock, in seconds since 1970.
+"""

@@ -1,0 +1,140 @@
+"""One database thread: the event loop never waits for a disk, and what comes in together is committed together."""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from time import perf_counter
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from daemon.errors import Failure
+from daemon.jobs.schema import metadata
+
+T = TypeVar("T")
+_TOGETHER = 64  # changes a commit, at most
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"})
+
+
+class BadDatabase(Failure):
+    """The database cannot be used as it is set."""
+
+    code = "bad_database"
+
+
+def open_engine(url: str) -> Engine:
+    """The engine of a `sqlite:///` or `postgresql://` URL, its tables made. Raises BadDatabase."""
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise BadDatabase(f"database {url.split('@')[-1]!r} is no URL: write sqlite:///thumbd.db") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise BadDatabase(f"database {parsed.get_backend_name()!r} is not supported: use sqlite or postgresql")
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            if not parsed.database or parsed.database == ":memory:":
+                raise BadDatabase("database: a file is needed, as in sqlite:///thumbd.db")
+            return _open_sqlite(Path(parsed.database))
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
+        metadata.create_all(engine)
+        return engine
+    except (DBAPIError, OSError, ModuleNotFoundError) as error:
+        raise BadDatabase(f"database {parsed.render_as_string()} cannot be opened: {error}") from error
+
+
+def _open_sqlite(path: Path) -> Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if (kind := _file_system(path.parent)) in _NETWORK:
+        raise BadDatabase(f"database {path} lies on a network file system ({kind}), where SQLite's locks do not hold")
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        # Two connections can corrupt a WAL database of versions 3.7.0 to 3.51.2.
+        mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    metadata.create_all(engine)
+    return engine
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that holds a folder, by the longest mount point above it."""
+    best, kind = "", ""
+    resolved = str(folder.resolve())
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, name, *_ = line.split(" ")
+        if (resolved == mount or resolved.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
+            best, kind = mount, name
+    return kind
+
+
+class Database:
+    """Runs functions of a connection on a thread of its own. Those that wait together share one transaction, each in a
+    savepoint: one that fails is undone alone."""
+
+    def __init__(self, engine: Engine, timed: Callable[[str, float], None] = lambda name, seconds: None) -> None:
+        self._engine = engine
+        self._timed = timed
+        self._waiting: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
+        self._thread.start()
+
+    async def run(self, change: Callable[[Connection], T]) -> T:
+        """The result of `change(connection)` once it is committed. Raises what it raises, and DBAPIError."""
+        done: Future[T] = Future()
+        self._waiting.put((change, done))
+        return await asyncio.wrap_future(done)
+
+    def close(self) -> None:
+        """After all that was asked for is done."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._engine.dispose()
+
+    def _serve(self) -> None:
+        ended = False
+        while not ended:
+            batch = [self._waiting.get()]
+            while len(batch) < _TOGETHER and batch[-1] is not None:
+                try:
+                    batch.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            ended = batch[-1] is None
+            if changes := [entry for entry in batch if entry is not None and not entry[1].cancelled()]:
+                self._commit(changes)
+
+    def _commit(self, changes: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
+        begun = perf_counter()
+        outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with self._engine.begin() as connection:
+                for change, done in changes:
+                    try:
+                        with connection.begin_nested():
+                            outcomes.append((done, change(connection), None))
+                    except Exception as error:  # noqa: BLE001  it belongs to the one who asked
+                        outcomes.append((done, None, error))
+        except Exception as error:  # noqa: BLE001  nothing was committed: everyone hears of it
+            outcomes = [(done, None, error) for _, done in changes]
+        self._timed("commit", perf_counter() - begun)
+        for done, result, failure in outcomes:
+            if done.cancelled():
+                continue
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)

@@ -1,0 +1,473 @@
+"""The verbs of the job table. Each is one function of a connection, to be run by `Database.run`.
+
+Whoever holds a job holds its fencing token; every verb that changes a held job is conditional on it and says whether
+it still held.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, literal, or_, select, true, union_all, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from daemon.errors import Cancelled, Failure
+from daemon.jobs.fairness import Candidate, in_turn, room_for
+from daemon.jobs.retry import Again, History, Over, Policy, judge_lost
+from daemon.jobs.schema import COMPLETED, ENDED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
+from daemon.report import ErrorReport, Report, Status
+
+PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+_CLAIMS_LOCK = 0x7468756D  # of PostgreSQL's advisory locks: claims are made one after the other
+STATUS: dict[str, Status] = {
+    QUEUED: "pending",
+    RUNNING: "processing",
+    PUBLISHING: "processing",
+    COMPLETED: "completed",
+    FAILED: "failed",
+}
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A checked job on its way into the table. `report_to`: the spool name under which its report is wanted."""
+
+    key: str
+    org: str
+    id: str
+    source: str
+    destination: str
+    priority: int
+    job: str
+    report_to: str | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job that was claimed, under its token."""
+
+    key: str
+    token: int
+    org: str
+    id: str
+    source: str
+    destination: str
+    job: str
+    suspect: bool
+    queued_seconds: float
+    history: History
+
+    @property
+    def staging(self) -> str:
+        """The name of its staging folder: no two attempts share one."""
+        return f"{self.key}.{self.token}"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A job past the point of no return, to be rolled forward by whoever holds it."""
+
+    key: str
+    token: int
+    staging: str
+    destination: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the table knows of a job, for those who ask."""
+
+    key: str
+    org: str
+    id: str
+    source: str
+    state: str
+    attempt: int
+    pictures_made: int
+    pictures_in_all: int
+    created_at: float
+    report: Report
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A report that is still to be written under these spool names."""
+
+    key: str
+    id: str
+    report: str
+    failed: bool
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TakenOver:
+    """What became of the jobs of owners that are gone."""
+
+    queued: int
+    failed: int
+    publications: tuple[Publication, ...]
+
+
+def add(connection: Connection, new: NewJob) -> bool:
+    """Takes a job in; False where it is known already (same key, or same id of the same organisation). Then its report
+    goes to the new name too."""
+    insert = postgresql.insert(jobs) if connection.dialect.name == "postgresql" else sqlite.insert(jobs)
+    names = [new.report_to] if new.report_to else []
+    statement = insert.values(
+        key=new.key,
+        org=new.org,
+        id=new.id,
+        source=new.source,
+        destination=new.destination,
+        priority=new.priority,
+        job=new.job,
+        state=QUEUED,
+        created_at=now(),
+        run_at=now(),
+        reports_to=json.dumps(names),
+    ).on_conflict_do_nothing()
+    if connection.execute(statement).rowcount:
+        return True
+    known = and_(jobs.c.org == new.org, jobs.c.id == new.id)
+    row = connection.execute(select(jobs.c.key, jobs.c.reports_to, jobs.c.state).where(known)).one()
+    if names:
+        union = json.dumps(sorted({*json.loads(row.reports_to), *names}))
+        values = {"reports_to": union, "report_due": row.state in ENDED}
+        connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+    return False
+
+
+def claim(
+    connection: Connection, owner: str, slots: int, riders: int, lease: float, caps: Mapping[str, int]
+) -> list[list[Held]]:
+    """Up to `slots` batches for `owner`: in each the job whose turn it is, and up to `riders` queued jobs of the same
+    organisation on the same source. A suspect is claimed alone, and only by an owner that runs nothing else."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_CLAIMS_LOCK)))
+    active = connection.execute(select(jobs.c.org, jobs.c.owner, jobs.c.suspect).where(jobs.c.state == RUNNING)).all()
+    running = Counter(row.org for row in active)
+    mine = [row for row in active if row.owner == owner]
+    if any(row.suspect for row in mine):
+        return []
+    rows = {row.key: row for row in connection.execute(_next_in_line(slots))}
+    candidates = [Candidate(row.key, row.org, (row.priority, row.run_at, row.key)) for row in rows.values()]
+    batches: list[list[Held]] = []
+    for turn in in_turn(candidates, running, caps, slots):
+        lead = rows[turn.key]
+        if lead.suspect:
+            # It runs with nothing beside it: others wait until it had its turn.
+            if not mine and not batches:
+                batches.append(_take(connection, [lead.key], owner, lease))
+            break
+        keys = [lead.key]
+        room = room_for(lead.org, running, caps, riders + 1) - 1
+        if room > 0:
+            keys += connection.execute(_riders(lead, room)).scalars()
+        if held := _take(connection, keys, owner, lease):
+            running[lead.org] += len(held)
+            batches.append(held)
+    return batches
+
+
+def _next_in_line(each: int) -> Any:
+    """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
+    not with the length of their queues: the index is skipped through from one organisation to the next."""
+    queued = jobs.c.state == QUEUED
+    orgs = select(func.min(jobs.c.org).label("org")).where(queued).cte("orgs", recursive=True)
+    following = select(func.min(jobs.c.org)).where(queued, jobs.c.org > orgs.c.org).correlate(orgs).scalar_subquery()
+    orgs = orgs.union_all(select(following).where(orgs.c.org.is_not(None)))
+    priorities = union_all(*(select(literal(n).label("priority")) for n in PRIORITIES.values())).cte("priorities")
+    heads = (
+        select(jobs.c.key)
+        .where(queued, jobs.c.org == orgs.c.org, jobs.c.priority == priorities.c.priority, jobs.c.run_at <= now())
+        .order_by(jobs.c.run_at, jobs.c.key)
+        .limit(each)
+        .correlate(orgs, priorities)
+    )
+    wanted = (jobs.c.key, jobs.c.org, jobs.c.source, jobs.c.priority, jobs.c.run_at, jobs.c.suspect)
+    return select(*wanted).select_from(orgs.join(priorities, true()).join(jobs, jobs.c.key.in_(heads)))
+
+
+def _riders(lead: Row[Any], most: int) -> Any:
+    return (
+        select(jobs.c.key)
+        .where(jobs.c.state == QUEUED, jobs.c.org == lead.org, jobs.c.source == lead.source)
+        .where(jobs.c.key != lead.key, jobs.c.suspect.is_(False), jobs.c.run_at <= now())
+        .order_by(jobs.c.priority, jobs.c.key)
+        .limit(most)
+    )
+
+
+def _take(connection: Connection, keys: Sequence[str], owner: str, lease: float) -> list[Held]:
+    taken = (
+        update(jobs)
+        .where(jobs.c.key.in_(keys), jobs.c.state == QUEUED)
+        .values(
+            state=RUNNING,
+            token=jobs.c.token + 1,
+            owner=owner,
+            lease_until=now() + lease,
+            started=False,
+            pictures_made=0,
+            pictures_in_all=0,
+        )
+        .returning(jobs, (now() - jobs.c.run_at).label("waited"))
+    )
+    rows = {row.key: row for row in connection.execute(taken)}
+    return [_held(rows[key]) for key in keys if key in rows]
+
+
+def _held(row: Row[Any]) -> Held:
+    return Held(
+        key=row.key,
+        token=row.token,
+        org=row.org,
+        id=row.id,
+        source=row.source,
+        destination=row.destination,
+        job=row.job,
+        suspect=bool(row.suspect),
+        queued_seconds=max(0.0, row.waited),
+        history=History(row.failures, row.deaths, row.lost_starts),
+    )
+
+
+def start(connection: Connection, held: Sequence[Held]) -> list[Held]:
+    """Says that these jobs are given to a worker now; those that are still held."""
+    for job in held:
+        connection.execute(update(jobs).where(_holds(job)).values(started=True, starts=jobs.c.starts + 1))
+    keys = select(jobs.c.key, jobs.c.token).where(jobs.c.key.in_([job.key for job in held]), jobs.c.started)
+    still = {(row.key, row.token) for row in connection.execute(keys)}
+    return [job for job in held if (job.key, job.token) in still]
+
+
+def heartbeat(
+    connection: Connection, owner: str, lease: float, progress: Mapping[str, tuple[int, int]]
+) -> tuple[set[str], set[str]]:
+    """Renews the owner's leases and writes how far its jobs are: key -> (pictures made, in all). Returns the keys that
+    it still holds, and those of them that somebody wants cancelled."""
+    for key, (made, in_all) in progress.items():
+        values = {"pictures_made": made, "pictures_in_all": in_all}
+        connection.execute(update(jobs).where(jobs.c.key == key, jobs.c.owner == owner).values(values))
+    renewed = (
+        update(jobs)
+        .where(jobs.c.owner == owner, jobs.c.state.in_((RUNNING, PUBLISHING)))
+        .values(lease_until=now() + lease)
+        .returning(jobs.c.key, jobs.c.cancelled)
+    )
+    rows = connection.execute(renewed).all()
+    return {row.key for row in rows}, {row.key for row in rows if row.cancelled}
+
+
+def publishing(connection: Connection, held: Held, report: str) -> Literal["go", "wait", "lost"]:
+    """The point of no return. `wait` while another job publishes to the same destination, or inside or around it."""
+    busy = select(jobs.c.destination).where(jobs.c.state == PUBLISHING, jobs.c.key != held.key)
+    if any(_touches(held.destination, other) for other in connection.execute(busy).scalars()):
+        return "wait"
+    values = {"state": PUBLISHING, "report": report, "staging": held.staging}
+    return "go" if connection.execute(update(jobs).where(_holds(held)).values(values)).rowcount else "lost"
+
+
+def complete(connection: Connection, publication: Publication) -> bool:
+    """The outputs are where they belong. False where somebody else said so before."""
+    ended = (
+        update(jobs)
+        .where(jobs.c.key == publication.key, jobs.c.token == publication.token, jobs.c.state == PUBLISHING)
+        .values(state=COMPLETED, staging=None, **_ended())
+    )
+    return bool(connection.execute(ended).rowcount)
+
+
+def fail(connection: Connection, held: Held, report: str) -> bool:
+    """The job failed for good. False where it is not held any more."""
+    values = {"state": FAILED, "report": report, **_ended()}
+    return bool(connection.execute(update(jobs).where(_holds(held)).values(values)).rowcount)
+
+
+def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
+    """Queues a held job again. False where it is not held any more."""
+    return bool(connection.execute(update(jobs).where(_holds(held)).values(_queued(verdict))).rowcount)
+
+
+def release(connection: Connection, owner: str) -> int:
+    """Gives everything that the owner runs back, uncharged; how many."""
+    values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
+    mine = update(jobs).where(jobs.c.owner == owner, jobs.c.state == RUNNING)
+    return connection.execute(mine.values(values)).rowcount
+
+
+def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
+    """Takes the jobs of owners that are gone, and those whose lease ran out."""
+    lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), jobs.c.lease_until < now()))
+    queued, failed, publications = 0, 0, []
+    for row in connection.execute(select(jobs, now().label("waited")).where(lost).with_for_update()).all():
+        mine = jobs.c.key == row.key
+        if row.state == PUBLISHING:
+            connection.execute(update(jobs).where(mine).values(owner=by, lease_until=now() + lease))
+            publications.append(Publication(row.key, row.token, row.staging, row.destination))
+            continue
+        held = _held(row)
+        verdict = judge_lost(held.history, alone=held.suspect, policy=policy) if row.started else None
+        if isinstance(verdict, Over):
+            failed += 1
+            values = {"state": FAILED, "report": failed_report(held, verdict.failure), **_ended()}
+            connection.execute(update(jobs).where(mine).values(values))
+        else:
+            queued += 1
+            back = _queued(verdict or Again(0.0, held.history, alone=held.suspect))
+            connection.execute(update(jobs).where(mine).values(back))
+    return TakenOver(queued, failed, tuple(publications))
+
+
+def cancel(connection: Connection, org: str | None, id: str) -> str | None:
+    """Ends a queued job, asks for the end of a running one; the state it was in, None if there is no such job."""
+    row = _find(connection, org, id)
+    if row is None:
+        return None
+    values: dict[str, Any] = {"cancelled": True}
+    if row.state == QUEUED:
+        values |= {"state": FAILED, "report": failed_report(_held(row), Cancelled("cancelled")), **_ended()}
+    if row.state not in ENDED:
+        connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+    return str(row.state)
+
+
+def retry(connection: Connection, org: str | None, id: str) -> str | None:
+    """Queues a failed job anew, its history forgotten; the state it was in, None if there is no such job."""
+    row = _find(connection, org, id)
+    if row is None:
+        return None
+    if row.state == FAILED:
+        fresh = {"ended_at": None, "report": None, "report_due": False, "cancelled": False}
+        values = _queued(Again(0.0, History())) | fresh
+        connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+    return str(row.state)
+
+
+def get(connection: Connection, org: str | None, id: str) -> Known | None:
+    row = _find(connection, org, id)
+    return None if row is None else _known(row)
+
+
+def latest(connection: Connection, most: int, states: Sequence[str] = ()) -> list[Known]:
+    """The newest jobs first."""
+    chosen = select(jobs, now().label("waited")).order_by(jobs.c.key.desc()).limit(most)
+    if states:
+        chosen = chosen.where(jobs.c.state.in_(states))
+    return [_known(row) for row in connection.execute(chosen)]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many jobs there are in each state."""
+    grouped = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+    return dict(connection.execute(grouped).tuples().all())
+
+
+def oldest_queued(connection: Connection) -> float | None:
+    """When the oldest job that waits came in, in seconds since 1970."""
+    return connection.execute(select(func.min(jobs.c.created_at)).where(jobs.c.state == QUEUED)).scalar()
+
+
+def running_by_org(connection: Connection) -> dict[str, int]:
+    grouped = select(jobs.c.org, func.count()).where(jobs.c.state == RUNNING).group_by(jobs.c.org)
+    return dict(connection.execute(grouped).tuples().all())
+
+
+def owed(connection: Connection, most: int) -> list[Owed]:
+    """Reports that are due, the oldest first."""
+    due = select(jobs).where(jobs.c.report_due).order_by(jobs.c.ended_at).limit(most)
+    return [
+        Owed(row.key, row.id, row.report, row.state == FAILED, tuple(json.loads(row.reports_to)))
+        for row in connection.execute(due)
+    ]
+
+
+def reported(connection: Connection, paid: Owed) -> None:
+    """The report was written under all the names that were asked for until then."""
+    same = and_(jobs.c.key == paid.key, jobs.c.reports_to == json.dumps(sorted(paid.names)))
+    connection.execute(update(jobs).where(same).values(report_due=False))
+
+
+def live_stagings(connection: Connection) -> set[str]:
+    """The names of the staging folders of attempts that are not over."""
+    active = select(jobs.c.key, jobs.c.token).where(jobs.c.state.in_((RUNNING, PUBLISHING)))
+    return {f"{row.key}.{row.token}" for row in connection.execute(active)}
+
+
+def forget(connection: Connection, older_than: float, most: int = 1000) -> int:
+    """Removes jobs that ended more than `older_than` seconds ago and owe nothing; how many."""
+    old = (
+        select(jobs.c.key)
+        .where(jobs.c.state.in_(ENDED), jobs.c.ended_at < now() - older_than, jobs.c.report_due.is_(False))
+        .limit(most)
+    )
+    return connection.execute(delete(jobs).where(jobs.c.key.in_(old))).rowcount
+
+
+def failed_report(held: Held, failure: Failure) -> str:
+    """The report of a job that has none of its own to tell."""
+    return Report(
+        id=held.id,
+        org=held.org,
+        status="failed",
+        attempt=held.token,
+        error=ErrorReport(code=failure.code, message=failure.message, output=failure.output),
+        payload=json.loads(held.job).get("payload"),
+    ).model_dump_json()
+
+
+def _holds(held: Held) -> ColumnElement[bool]:
+    return and_(jobs.c.key == held.key, jobs.c.token == held.token, jobs.c.state == RUNNING)
+
+
+def _ended() -> dict[str, Any]:
+    owes = jobs.c.reports_to != "[]"
+    return {"ended_at": now(), "owner": None, "lease_until": None, "report_due": owes}
+
+
+def _queued(verdict: Again) -> dict[str, Any]:
+    history = verdict.history
+    return {
+        "state": QUEUED,
+        "owner": None,
+        "lease_until": None,
+        "started": False,
+        "run_at": now() + verdict.delay,
+        "failures": history.failures,
+        "deaths": history.deaths,
+        "lost_starts": history.lost_starts,
+        "suspect": verdict.alone,
+    }
+
+
+def _find(connection: Connection, org: str | None, id: str) -> Row[Any] | None:
+    found = select(jobs, now().label("waited")).where(jobs.c.id == id).order_by(jobs.c.key.desc()).limit(1)
+    if org is not None:
+        found = found.where(jobs.c.org == org)
+    return connection.execute(found).one_or_none()
+
+
+def _known(row: Row[Any]) -> Known:
+    if row.report and row.state in ENDED:
+        report = Report.model_validate_json(row.report)
+    else:
+        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token)
+    return Known(
+        key=row.key,
+        org=row.org,
+        id=row.id,
+        source=row.source,
+        state=row.state,
+        attempt=row.token,
+        pictures_made=row.pictures_made,
+        pictures_in_all=row.pictures_in_all,
+        created_at=row.created_at,
+        report=report,
+    )
+
+
+def _touches(a: str, b: str) -> bool:
+    return a == b or a.startswith(b + "/") or b.startswith(a + "/")

@@ -1,0 +1,181 @@
+"""A folder of pictures: each attempt writes to a staging folder of its own, and is published by renaming.
+
+    <root>/.staging/<name>/        files of one attempt, none of them seen by anybody
+    <root>/<destination>/          published, the manifest last of all
+
+Publication can be begun again by anyone at any point, and by two at once: whatever was moved already is not there to
+be moved twice.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from daemon.errors import BadJob, StoreFailure
+from daemon.job import MANIFEST
+
+STAGING = ".staging"
+_REPLACED = ".replaced-manifest"
+
+
+class Staging:
+    """The files of one attempt, before they are published. Every file is on disk when `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def name(self) -> str:
+        return self._path.name
+
+    def write(self, file: str, data: bytes) -> None:
+        """Raises StoreFailure where the disk is full or broken; the file is gone then."""
+        path = self._path / file
+        with _store_failures(f"writing {file}"):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            except OSError:
+                # After a failed fsync the pages may be marked clean: this file is not tried a second time.
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
+
+    def discard(self) -> None:
+        """Removes all of it, and the common folder where it was the last."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._path.parent.rmdir()
+
+
+class Folder:
+    """The store in a folder. Destinations are relative paths that `daemon.job` has checked."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def stage(self, name: str) -> Staging:
+        """A new, empty staging folder. Raises StoreFailure."""
+        path = self.root / STAGING / name
+        with _store_failures("making a staging folder"):
+            for _ in range(3):
+                # Another attempt's end may remove the common folder in between.
+                with contextlib.suppress(FileNotFoundError):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.rmtree(path, ignore_errors=True)
+                    path.mkdir()
+                    return Staging(path)
+            raise FileNotFoundError(errno.ENOENT, "it disappears again and again", str(path))
+
+    def check_destination(self, destination: str) -> None:
+        """Raises BadJob where a part of the destination is there and is no folder."""
+        path = self.root
+        for part in destination.split("/"):
+            path /= part
+            if os.path.lexists(path) and not path.is_dir():
+                raise BadJob(f"destination: {path.relative_to(self.root)} is a file in the store, not a folder")
+
+    def staged(self, name: str) -> Staging:
+        """A staging folder made before, which may be gone."""
+        return Staging(self.root / STAGING / name)
+
+    def publish(self, name: str, destination: str) -> None:
+        """Moves what was staged under `name` to the destination: as a whole where that is new, else file by file,
+        the manifest last. Does nothing where it was moved already. Raises StoreFailure."""
+        staging, target = self.root / STAGING / name, self.root / destination
+        with _store_failures(f"publishing to {destination}"):
+            self._make_parents(target)
+            try:
+                if target.exists():
+                    raise OSError(errno.EEXIST, "there are files")
+                _sync_folder(staging)
+                staging.rename(target)
+            except FileNotFoundError:
+                pass  # all of it was moved before
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise
+                self._move_files(staging, target)
+            with contextlib.suppress(FileNotFoundError):  # moved before, and taken away since
+                _sync_folder(target)
+                _sync_folder(target.parent)
+        self.staged(name).discard()
+
+    def _move_files(self, staging: Path, target: Path) -> None:
+        # An older manifest would call the mixture complete. It is moved into the staging folder rather than removed:
+        # where somebody else has finished this publication there is no such folder, and the manifest is the new one.
+        with contextlib.suppress(FileNotFoundError):
+            if (staging / MANIFEST).exists():
+                (target / MANIFEST).rename(staging / _REPLACED)
+        try:
+            files = sorted(os.listdir(staging), key=lambda file: file == MANIFEST)
+        except FileNotFoundError:
+            return
+        for file in files:
+            if file == _REPLACED:
+                continue
+            if file == MANIFEST:
+                _sync_folder(target)
+            with contextlib.suppress(FileNotFoundError):
+                (staging / file).rename(target / file)
+
+    def _make_parents(self, target: Path) -> None:
+        missing = []
+        parent = target.parent
+        while not parent.exists():
+            missing.append(parent)
+            parent = parent.parent
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+
+    def sweep(self, is_over: Callable[[str], bool]) -> int:
+        """Removes the staging folders of which `is_over(name)` is true; how many."""
+        removed = 0
+        for name in self.staging_names():
+            if is_over(name):
+                self.staged(name).discard()
+                removed += 1
+        with contextlib.suppress(OSError):
+            (self.root / STAGING).rmdir()
+        return removed
+
+    def staging_names(self) -> list[str]:
+        try:
+            return os.listdir(self.root / STAGING)
+        except FileNotFoundError:
+            return []
+
+    def free_bytes(self) -> int:
+        """Room that is left on the disk."""
+        return shutil.disk_usage(self.root).free
+
+    def check(self) -> None:
+        """Raises StoreFailure unless the folder is there, or can be made, and takes files."""
+        with _store_failures("preparing the store"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.root, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "not writable", str(self.root))
+
+
+@contextlib.contextmanager
+def _store_failures(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreFailure(f"{doing} failed: {error.strerror or error} (free space, or mend the folder)") from error
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
