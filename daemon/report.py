@@ -1,4 +1,4 @@
-"""What happened to a job: the object given to the spool, the command line and every API, and kept as `manifest.json`."""
+"""What happened to a job: the object that the spool, the command line and every API give, and `manifest.json` holds."""
 
 from typing import Any, Literal
 

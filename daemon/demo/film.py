@@ -10,13 +10,16 @@ read in a tile 160 pixels wide, so that anyone scrubbing sees whether a tile bel
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageFont, ImageOps
@@ -30,6 +33,7 @@ Line = Callable[[float], Floats]
 
 KEYFRAME_SECONDS = 2
 FADE_SECONDS = 0.5
+AHEAD = 16  # frames painted before the encoder asks for them
 FINE = 4  # shapes are drawn this many times larger and reduced: Pillow's own drawing has hard edges
 PLATE = (8, 10, 24, 150)
 COARSE = 8  # pixels between the samples of what is soft all over
@@ -48,6 +52,10 @@ class Size(NamedTuple):
     def px(self, length: float) -> int:
         """A length on 720 lines in pixels of this picture, never nothing."""
         return max(1, round(length * self.height / 720))
+
+    def even(self, length: float) -> int:
+        """The same as an even number, as sprites need it that are to stand side by side."""
+        return max(2, self.px(length) // 2 * 2)
 
     @property
     def unit(self) -> float:
@@ -556,8 +564,8 @@ def ocean(size: Size) -> Scene:
     still = backdrop(size, sky, sun, 0.57, 0.22)
     boat, gulls = sailing_boat(size), flock(size, "#f6fbff")
     waves = []
-    for i in range(9):
-        near = (i / 8) ** 1.5
+    for i in range(7):
+        near = (i / 6) ** 1.5
         high = 2.5 + 16 * near
         line = swell(size, (150 + 420 * near, high, i * 1.7), (83 + 190 * near, high * 0.45, i * 2.9))
         tone = gradient(size, (0.5, "#8ad6e6"), (0.62, "#35abd4"), (0.8, "#1483bd"), (1, "#0a5a99"))
@@ -566,6 +574,13 @@ def ocean(size: Size) -> Scene:
         waves.append((0.505 + 0.43 * near, near, line, tone, body))
     glints = np.random.default_rng(5).uniform(0, 1, (3, 220)).astype(np.float32)
     shine, wide, thin = np.tile(yuv("#fffbe0"), (220, 1)), size.px(14), size.px(2.4)
+    depths = (0.51 + 0.4 * glints[1] ** 1.6) * size.height
+    far = depths < size.height * 0.68
+
+    def glitter(canvas: Canvas, seconds: float, where: NDArray[np.bool_]) -> None:
+        lit = where & (np.sin(seconds * (1.5 + 4 * glints[2]) + 40 * glints[0]) > 0.55)
+        xs = size.width * (0.57 + (glints[0] - 0.5) * (0.08 + 0.34 * glints[1]))
+        canvas.boxes(xs[lit], depths[lit], wide, thin, shine[lit])
 
     def paint(canvas: Canvas, part: float, seconds: float) -> None:
         canvas.repeat(still)
@@ -580,16 +595,15 @@ def ocean(size: Size) -> Scene:
             drift = seconds * (18 + 60 * near) * (1 if i % 2 else -0.6)
             bob = math.sin(seconds * 1.1 + i) * 5 * near
             heights = size.height * base + (line(drift) + bob) * size.unit
-            if i == 5:
+            if i == 4:
+                glitter(canvas, seconds, far)  # what lies behind the boat, before the boat
                 at = 0.16 + 0.36 * part
                 place = min(size.width - 1, max(0, int(at * size.width)))
                 lean = boat[round(8 + 7 * math.sin(seconds * 1.4))]
                 canvas.blit(lean, at * size.width - lean.width / 2, heights[place] - lean.height * 0.86)
             canvas.ridge(heights, tone)
             canvas.ridge(heights + (1.5 + 6 * near) * size.unit, body)
-        lit = np.sin(seconds * (1.5 + 4 * glints[2]) + 40 * glints[0]) > 0.55
-        xs = size.width * (0.57 + (glints[0] - 0.5) * (0.08 + 0.34 * glints[1]))
-        canvas.boxes(xs[lit], size.height * (0.51 + 0.4 * glints[1][lit] ** 1.6), wide, thin, shine[lit])
+        glitter(canvas, seconds, ~far)
 
     return paint
 
@@ -758,7 +772,7 @@ def aurora(size: Size) -> Scene:
     wood, forest = skyline(size, firs(2, 2048, 92)), gradient(size, (0.55, "#0a1c26"), (0.73, "#03090e"))
     water = gradient(size, (0.72, "#0c2c3d"), (1, "#020812"))
     trail = np.linspace(0, 1, 160, dtype=np.float32)
-    turn, away, light = np.random.default_rng(6).uniform(0, 1, (3, 520)).astype(np.float32)
+    turn, away, light = np.random.default_rng(6).uniform(0, 1, (3, 420)).astype(np.float32)
     columns = np.arange(0, size.width + 2 * COARSE, COARSE, dtype=np.float32) / size.width
     rows = np.arange(0, shore + 2 * COARSE, COARSE)
     lines = (rows / shore).astype(np.float32)[:, None]
@@ -806,9 +820,10 @@ SCENES: tuple[tuple[str, Callable[[Size], Scene]], ...] = (
 
 
 def lettering(text: str, height: int, weight: int) -> Image.Image:
-    """White letters on nothing, as wide as they need."""
+    """White letters on nothing, as wide as they need and all of one height."""
     font = ImageFont.load_default(height)
-    right, bottom = (round(side) for side in font.getbbox(text, stroke_width=weight)[2:])
+    right = round(font.getbbox(text, stroke_width=weight)[2])
+    bottom = round(font.getbbox("y", stroke_width=weight)[3])  # of every text, so that all stand on one line
     picture = Image.new("RGBA", (max(1, right), max(1, bottom + weight)), (255, 255, 255, 0))
     ImageDraw.Draw(picture).text((0, 0), text, "white", font, stroke_width=weight, stroke_fill="white")
     return picture
@@ -833,7 +848,7 @@ class Counter:
 
     def __init__(self, size: Size, seconds: float) -> None:
         self.size, self.seconds = size, seconds
-        self.tall, self.edge, self.line = size.px(112), size.px(26), size.px(8)
+        self.tall, self.edge, self.line = size.even(112), size.px(26), size.px(8)
         self.signs = {sign: Sprite(self._key(sign)) for sign in "0123456789:.#"}
         self.ends = self._end(), self._end(mirrored=True)
         self.track, self.done = yuv("#20242c"), yuv("#ff5d73")
@@ -841,13 +856,13 @@ class Counter:
     def _key(self, sign: str) -> Image.Image:
         """A sign on its piece of the plate; digits are all of one width, so that nothing trembles in counting."""
         letters = lettering(sign, self.size.px(94), self.size.px(2))
-        key = Image.new("RGBA", (self.size.px(28 if sign in ":." else 54) // 2 * 2, self.tall), PLATE)
+        key = Image.new("RGBA", (self.size.even(28 if sign in ":." else 54), self.tall), PLATE)
         key.alpha_composite(letters, (max(0, (key.width - letters.width) // 2), 0))
         return key
 
     def _end(self, mirrored: bool = False) -> Sprite:
         """The rounded end of a plate."""
-        wide = self.size.px(20) // 2 * 2
+        wide = self.size.even(20)
 
         def paint(draw: ImageDraw.ImageDraw, fine: int) -> None:
             draw.rounded_rectangle((0, 0, 2 * wide * fine, self.tall * fine - 1), wide * fine, PLATE)
@@ -905,18 +920,16 @@ def make_film(
 ) -> None:
     """Writes the sample film as an MP4 (H.264); progress is told the part done, 0 to 1, now and then.
 
-    The same call makes the same pictures everywhere. Width and height must be even, as 4:2:0 wants it.
+    The same call draws the same film: nothing in it is left to chance. Width and height must be even, as 4:2:0 wants.
     """
     if width < 16 or height < 16 or width % 2 or height % 2:
         raise ValueError(f"the film's sides must be even and at least 16, not {width} x {height}")
     if seconds <= 0 or rate <= 0:
         raise ValueError(f"the film needs a length and a frame rate above 0, not {seconds} s at {rate}")
-    total = max(1, round(seconds * rate))
+    size, total = Size(width, height), max(1, round(seconds * rate))
     with av.open(path, "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
-        stream = add_stream(container, width, height, rate)
-        for number, picture in enumerate(frames(Size(width, height), seconds, rate)):
-            frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-            frame.pts, frame.time_base = number, Fraction(1, rate)
+        stream = add_stream(container, size, rate)
+        for number, frame in enumerate(ahead(numbered(frames(size, seconds, rate), rate))):
             container.mux(stream.encode(frame))
             if progress and number % rate == 0:
                 progress(number / total)
@@ -925,24 +938,37 @@ def make_film(
         progress(1.0)
 
 
-def add_stream(container: av.container.OutputContainer, width: int, height: int, rate: int) -> VideoStream:
+def numbered(pictures: Iterator[Bytes], rate: int) -> Iterator[av.VideoFrame]:
+    """The pictures as the encoder takes them, each a copy with its time."""
+    for number, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, rate)
+        yield frame
+
+
+def ahead(items: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The same items, a few of them made in a thread of their own before they are asked for.
+
+    One core paints while the other encodes: both are native code for the most part, which lets go of the lock.
+    """
+    with ThreadPoolExecutor(1, "painter") as painter:
+        coming = deque(painter.submit(next, items, None) for _ in range(AHEAD))
+        while (item := coming.popleft().result()) is not None:
+            coming.append(painter.submit(next, items, None))
+            yield item
+
+
+def add_stream(container: OutputContainer, size: Size, rate: int) -> VideoStream:
     """A video stream that is quick to make and good to seek in: a keyframe every two seconds, B-frames between."""
-    options = {
-        "preset": "ultrafast",
-        "crf": "22",
-        "bf": "2",  # ultrafast alone has none, and a thumbnailer must be seen to cope with them
-        "aq-mode": "1",  # and this, which it leaves out too, keeps the skies free of steps
-        "sc_threshold": "0",
-    }
+    # Ultrafast alone makes no B-frames, and a thumbnailer must be seen to cope with them.
+    options = {"preset": "ultrafast", "crf": "22", "bf": "2", "sc_threshold": "0"}
     stream = container.add_stream("libx264", rate=rate, options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    stream.width, stream.height, stream.pix_fmt = size.width, size.height, "yuv420p"
     stream.gop_size = KEYFRAME_SECONDS * rate
-    # A fixed number: what the encoder makes depends on it, and the film shall not depend on the machine.
-    stream.thread_count = 4
-    stream.thread_type = "FRAME"
+    # The painter keeps the other core busy; and what comes out does not depend on the machine's number of cores.
+    stream.thread_count = 1
     bt709, limited = 1, 1
-    stream.codec_context.color_primaries = bt709
-    stream.codec_context.color_trc = bt709
-    stream.codec_context.colorspace = bt709
-    stream.codec_context.color_range = limited
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = bt709
+    context.color_range = limited
     return stream

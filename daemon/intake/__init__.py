@@ -1,0 +1,1 @@
+"""How jobs come in: the spool folder."""

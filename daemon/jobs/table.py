@@ -385,16 +385,21 @@ def owed(connection: Connection, most: int) -> list[Owed]:
     ]
 
 
-def reported(connection: Connection, paid: Owed) -> None:
-    """The report was written under all the names that were asked for until then."""
-    same = and_(jobs.c.key == paid.key, jobs.c.reports_to == json.dumps(sorted(paid.names)))
-    connection.execute(update(jobs).where(same).values(report_due=False))
+def reported(connection: Connection, paid: Sequence[Owed]) -> None:
+    """These reports were written, under all the names that were asked for when they were read."""
+    for report in paid:
+        same = and_(jobs.c.key == report.key, jobs.c.reports_to == json.dumps(sorted(report.names)))
+        connection.execute(update(jobs).where(same).values(report_due=False))
 
 
-def live_stagings(connection: Connection) -> set[str]:
-    """The names of the staging folders of attempts that are not over."""
-    active = select(jobs.c.key, jobs.c.token).where(jobs.c.state.in_((RUNNING, PUBLISHING)))
-    return {f"{row.key}.{row.token}" for row in connection.execute(active)}
+def stagings_over(connection: Connection, names: Sequence[str]) -> set[str]:
+    """Those of these staging folders whose attempt is over. Of names that the table does not know it says nothing."""
+    keys = {name.partition(".")[0] for name in names}
+    known = select(jobs.c.key, jobs.c.token, jobs.c.state).where(jobs.c.key.in_(keys))
+    live = {}
+    for row in connection.execute(known):
+        live[row.key] = f"{row.key}.{row.token}" if row.state in (RUNNING, PUBLISHING) else ""
+    return {name for name in names if (key := name.partition(".")[0]) in live and live[key] != name}
 
 
 def forget(connection: Connection, older_than: float, most: int = 1000) -> int:

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
@@ -47,6 +47,10 @@ class Staging:
                 raise
             finally:
                 os.close(descriptor)
+
+    def remove(self, file: str) -> None:
+        """A file that is not wanted after all."""
+        (self._path / file).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Removes all of it, and the common folder where it was the last."""
@@ -136,16 +140,12 @@ class Folder:
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
 
-    def sweep(self, is_over: Callable[[str], bool]) -> int:
-        """Removes the staging folders of which `is_over(name)` is true; how many."""
-        removed = 0
-        for name in self.staging_names():
-            if is_over(name):
-                self.staged(name).discard()
-                removed += 1
+    def sweep(self, over: Iterable[str]) -> None:
+        """Removes these staging folders, and the common one where it is empty."""
+        for name in over:
+            self.staged(name).discard()
         with contextlib.suppress(OSError):
             (self.root / STAGING).rmdir()
-        return removed
 
     def staging_names(self) -> list[str]:
         try:
@@ -159,10 +159,15 @@ class Folder:
 
     def check(self) -> None:
         """Raises StoreFailure unless the folder is there, or can be made, and takes files."""
-        with _store_failures("preparing the store"):
+        with _store_failures("writing to the store"):
             self.root.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.root, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, "not writable", str(self.root))
+            probe = self.root / f".probe-{os.getpid()}"
+            try:
+                with probe.open("wb") as file:
+                    file.write(bytes(1 << 16))
+                    os.fsync(file.fileno())
+            finally:
+                probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.errors import Failure, WorkerDied, WorkerLied, WorkerStalled, WorkerTimeout, from_dict
@@ -80,38 +80,37 @@ class Worker:
             raise WorkerLied("a worker process began with the wrong word")
         self.device, self.ffmpeg = event.device, event.ffmpeg
 
-    async def run(self, task: Task, descriptor: int) -> AsyncIterator[tuple[Event, bytes]]:
+    async def run(self, task: Task, descriptor: int) -> AsyncGenerator[tuple[Event, bytes], None]:
         """Gives the worker a task and the open source, and yields its events, the last one being `TaskOver`.
 
         Raises WorkerDied, WorkerStalled, WorkerTimeout or WorkerLied; the process is gone then.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._watch.wall
+        clean, reason = False, "ok"
         try:
             await self._give(task, descriptor)
-            while True:
+            while not clean:
                 stalled = loop.time() + self._watch.stall
                 async with asyncio.timeout_at(min(stalled, deadline)):
                     event, body = await receive_event(self._reader)
+                clean = isinstance(event, TaskOver)
                 yield event, body
-                if isinstance(event, TaskOver):
-                    return
         except TimeoutError:
-            await self.kill("timeout")
+            reason = "timeout"
             if loop.time() >= deadline:
-                text = f"it took longer than {self._watch.wall:g} s (setting job.timeout)"
-                raise WorkerTimeout(text) from None
-            text = f"nothing moved for {self._watch.stall:g} s (setting job.stall)"
-            raise WorkerStalled(text) from None
+                raise WorkerTimeout(f"it took longer than {self._watch.wall:g} s (setting job.timeout)") from None
+            raise WorkerStalled(f"nothing moved for {self._watch.stall:g} s (setting job.stall)") from None
         except WireError as error:
-            await self.kill("lied")
+            reason = "lied"
             raise WorkerLied(f"the worker was stopped: {error}") from None
         except (asyncio.IncompleteReadError, OSError):
+            reason = "signal"
             raise await self._died() from None
-        except GeneratorExit:
-            # Nobody listens any more: what it still sends would be taken for the next task's.
-            self._signal()
-            raise
+        finally:
+            # Not at the end of its task: what it still sends would be taken for the next one's.
+            if not clean:
+                await self.kill(reason)
 
     def stop_jobs(self, jobs: Sequence[int]) -> None:
         """Tells the worker that these jobs of its task are not wanted any more."""
@@ -139,11 +138,10 @@ class Worker:
         await self._writer.drain()
 
     async def _died(self) -> Failure:
-        assert self._process is not None  # noqa: S101  it was started: only `run` comes here
+        if self._process is None:
+            return WorkerDied("the process that decoded it is gone")
         self._signal()
         code = await self._process.wait()
-        self._close()
-        self._exited("signal")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return WorkerDied(f"the process that decoded it died ({how})")
 

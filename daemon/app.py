@@ -1,0 +1,284 @@
+"""The composition root: builds a daemon of the settings, runs it, and stops it in order."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from daemon.config import BadSettings, Settings
+from daemon.dispatch import Dispatcher, Terms
+from daemon.errors import StoreFailure
+from daemon.health import health_app, listening_socket, serve
+from daemon.intake.inbox import Inbox
+from daemon.intake.spool import Spool
+from daemon.jobs import table
+from daemon.jobs.database import Database, open_engine
+from daemon.jobs.retry import Policy
+from daemon.jobs.schema import QUEUED, STATES
+from daemon.metrics import Metrics
+from daemon.sources import Sources
+from daemon.store.folder import Folder
+from daemon.task import Limits
+from daemon.ulid import new_ulid
+from daemon.worker.handle import Watch, Worker
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 2.0
+_SWEEP_SECONDS = 3600.0
+_STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
+
+
+def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
+    """A worker process, not yet started."""
+
+    def exited(reason: str) -> None:
+        if metrics is not None:
+            metrics.worker_exits.labels(reason).inc()
+
+    return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+
+
+def terms_of(settings: Settings, owner: str) -> Terms:
+    background = bytes.fromhex(settings.store.background[1:])
+    return Terms(
+        owner=owner,
+        lease=settings.job.lease,
+        beat=min(1.0, settings.job.lease / 3),
+        riders=settings.job.riders,
+        threads=settings.worker_threads,
+        background=(background[0], background[1], background[2]),
+        limits=Limits(
+            pictures=settings.job.pictures,
+            held_bytes=settings.job.held_bytes,
+            decoded_bytes=settings.job.decoded_bytes,
+        ),
+    )
+
+
+class Daemon:
+    """A whole daemon. `run` returns when `stop` was called and what ran is over, or given back."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.owner = new_ulid()
+        self.metrics = Metrics()
+        self._policy = Policy(attempts=settings.job.attempts, first_delay=settings.job.retry_delay)
+        self._store = Folder(settings.store.root)
+        self._spool = Spool(settings.spool.root, self.owner, settings.spool.settle_seconds)
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._troubles: tuple[str, ...] = ("it is starting",)
+
+    def stop(self) -> None:
+        """First call: drain. Second call: end at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Raises a Failure that says which setting keeps it from starting."""
+        bound = self._open()
+        self._database = Database(open_engine(self._settings.database))
+        self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
+        self._dispatcher = Dispatcher(
+            database=self._database,
+            store=self._store,
+            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes),
+            workers=self._workers,
+            metrics=self.metrics,
+            policy=self._policy,
+            terms=terms_of(self._settings, self.owner),
+            settled=lambda: self._inbox.settled(),
+        )
+        self._inbox = Inbox(
+            self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
+        )
+        try:
+            # The first worker shows whether the wanted device is there at all.
+            await self._workers[0].start()
+            await self._recover()
+            await self._serve(bound)
+        finally:
+            await self._close()
+
+    def _open(self) -> socket.socket:
+        try:
+            self._store.check()
+            self._spool.open()
+        except StoreFailure as failure:
+            raise BadSettings(f"store.root: {failure.message}") from None
+        except OSError as error:
+            raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
+        try:
+            return listening_socket(self._settings.metrics.listen)
+        except OSError as error:
+            raise BadSettings(f"metrics.listen {self._settings.metrics.listen}: {error.strerror}") from None
+
+    async def _serve(self, bound: socket.socket) -> None:
+        self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
+        app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
+        log.info("serving", **self._where())
+        if not self._settings.sources.roots:
+            log.warning("no source may be read: name folders in the setting sources.roots")
+        chores = [
+            asyncio.create_task(chore, name=name)
+            for name, chore in {
+                "health": serve(app, bound),
+                "look": self._look(),
+                "inbox": self._inbox.run(),
+                "reports": self._inbox.pay(),
+                "recovery": self._recover_often(),
+                "sweep": self._sweep_often(),
+                **({"watch": self._inbox.watch()} if self._settings.spool.watch else {}),
+            }.items()
+        ]
+        lanes = asyncio.create_task(self._dispatcher.run(), name="lanes")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait([*chores, lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a chore that ends is a fault: it is raised here
+            await self._drain(lanes)
+        finally:
+            await _cancel([*chores, lanes, stopping])
+
+    async def _drain(self, lanes: "asyncio.Task[None]") -> None:
+        log.info("draining", grace=self._settings.grace)
+        self._troubles = ("it is draining",)
+        self.metrics.ready.set(0)
+        self._inbox.paused = "draining"
+        self._dispatcher.drain()
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([lanes, hurry], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([hurry])
+        if lanes.done():
+            lanes.result()
+
+    async def _close(self) -> None:
+        """Workers first, then what they held, then the reports that are due, then the lock."""
+        for worker in self._workers:
+            await worker.kill()
+        with contextlib.suppress(DBAPIError, OSError):
+            given_back = await self._database.run(lambda c: table.release(c, self.owner))
+            await self._sweep_stagings()
+            await self._inbox.pay_all()
+            log.info("stopped", given_back=given_back)
+        await asyncio.to_thread(self._database.close)
+        self._spool.close()
+
+    # Chores.
+
+    async def _recover(self) -> None:
+        for publication in await self._inbox.recover(self.owner, self._settings.job.lease, self._policy):
+            await self._dispatcher.roll_forward(publication)
+        await self._sweep_stagings()
+
+    async def _recover_often(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.job.lease / 3)
+            with contextlib.suppress(DBAPIError, OSError):
+                await self._recover()
+
+    async def _sweep_stagings(self) -> None:
+        names = await asyncio.to_thread(self._store.staging_names)
+        over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
+        await asyncio.to_thread(self._store.sweep, over)
+
+    async def _sweep_often(self) -> None:
+        keep = self._settings.retention
+        while True:
+            with contextlib.suppress(DBAPIError, OSError):
+                await asyncio.to_thread(self._spool.forget_reports, keep.reports)
+                while await self._database.run(lambda c: table.forget(c, keep.jobs)):
+                    pass
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _look(self) -> None:
+        """Sees every few seconds whether it can work, and tells the metrics how things are."""
+        while True:
+            troubles = [*await self._store_troubles(), *await self._table_troubles()]
+            if not any(worker.alive for worker in self._workers):
+                troubles.append("no worker is up")
+            if not self._stopping.is_set():
+                self._troubles = tuple(troubles)
+                self.metrics.ready.set(not troubles)
+                self._pause_or_resume(troubles)
+            alive = sum(worker.alive for worker in self._workers)
+            self.metrics.workers.labels("up").set(alive)
+            self.metrics.workers.labels("down").set(len(self._workers) - alive)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _pause_or_resume(self, troubles: Sequence[str]) -> None:
+        reason = troubles[0] if troubles else None
+        if reason and self._inbox.paused is None:
+            log.error("intake pauses", reason=reason)
+        if reason is None and (self._inbox.paused or self._dispatcher.paused):
+            log.info("intake goes on")
+            self._dispatcher.resume()
+            self._inbox.wake()
+        self._inbox.paused = reason
+        if reason:
+            self._dispatcher.pause(reason)
+        self.metrics.intake_paused.labels("trouble").set(reason is not None)
+
+    async def _store_troubles(self) -> list[str]:
+        least = self._settings.spool.min_free_bytes
+        try:
+            await asyncio.to_thread(self._store.check)
+            free = min(self._store.free_bytes(), Folder(self._settings.spool.root).free_bytes())
+        except StoreFailure as failure:
+            return [failure.message]
+        except OSError as error:
+            return [f"the spool cannot be reached: {error.strerror}"]
+        self.metrics.spool_free.set(free)
+        return [f"{free} bytes are free, {least} are needed (setting spool.min_free_bytes)"] if free < least else []
+
+    async def _table_troubles(self) -> list[str]:
+        try:
+            counts = await self._database.run(table.counts)
+            oldest = await self._database.run(table.oldest_queued)
+            running = await self._database.run(table.running_by_org)
+        except DBAPIError as error:
+            return [f"the job table cannot be reached: {error.orig}"]
+        for state in STATES:
+            self.metrics.jobs.labels(state).set(counts.get(state, 0))
+        self.metrics.oldest_queued.set(oldest or 0)
+        self.metrics.org_running.clear()
+        for org, count in running.items():
+            self.metrics.org_running.labels(org).set(count)
+        most = self._settings.spool.max_queued
+        if counts.get(QUEUED, 0) >= most:
+            return [f"{counts[QUEUED]} jobs are queued, {most} are allowed (setting spool.max_queued)"]
+        return []
+
+    def _not_alive(self) -> list[str]:
+        silent = monotonic() - self._dispatcher.moved
+        return [f"nothing moved for {silent:.0f} s"] if silent > _STUCK_SECONDS else []
+
+    def _not_ready(self) -> Sequence[str]:
+        return self._troubles
+
+    def _where(self) -> dict[str, str]:
+        folders = {"spool": self._settings.spool.root, "store": self._settings.store.root}
+        absolute = {name: str(Path(folder).resolve()) for name, folder in folders.items()}
+        return {
+            **absolute,
+            "device": self._workers[0].device,
+            "metrics": f"http://{self._settings.metrics.listen}",
+            "workers": f"{len(self._workers)} x {self._settings.worker_threads} threads",
+            "pid": str(os.getpid()),
+        }
+
+
+async def _cancel(tasks: "Sequence[asyncio.Task[object]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,144 @@
+"""The settings: a TOML file and the environment (`THUMBD_…`, nested with `__`). Only the composition root and the
+command line see them; `configs/thumbd.toml` shows every key."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from daemon.errors import Failure
+from daemon.job import explain
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class BadSettings(Failure):
+    """A setting is wrong; the message names it and its place."""
+
+    code = "bad_settings"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpoolSettings(_Section):
+    root: Path = Path("thumbd-data/spool")
+    scan_seconds: Positive = 2.0
+    watch: bool = True
+    settle_seconds: Positive = 30.0
+    max_queued: Count = 100_000
+    min_free_bytes: Bytes = 1 << 30
+
+
+class StoreSettings(_Section):
+    root: Path = Path("thumbd-data/store")
+    background: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#000000"
+
+
+class SourcesSettings(_Section):
+    roots: tuple[Path, ...] = ()
+    max_bytes: Count = 1 << 40
+
+
+class JobSettings(_Section):
+    timeout: Positive = 3600.0
+    stall: Positive = 60.0
+    attempts: Count = 3
+    retry_delay: Positive = 2.0
+    pictures: Count = 20_000
+    riders: Annotated[int, Field(ge=0, le=1000)] = 64
+    lease: Positive = 30.0
+    held_bytes: Count = 64 << 20
+    decoded_bytes: Count = 1 << 29
+
+
+class MetricsSettings(_Section):
+    listen: str = "127.0.0.1:9464"
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, said: str) -> str:
+        host, parted, port = said.rpartition(":")
+        if not parted or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f'write host:port, as in "127.0.0.1:9464", not {said!r}')
+        return said
+
+
+class RetentionSettings(_Section):
+    reports: Positive = 30 * 86400.0
+    jobs: Positive = 90 * 86400.0
+
+
+class LogSettings(_Section):
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """All of it. Frozen, and checked at the start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="THUMBD_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
+    threads: Annotated[int, Field(ge=0, le=64)] = 0
+    grace: Positive = 30.0
+    database: str = "sqlite:///thumbd-data/thumbd.db"
+    spool: SpoolSettings = SpoolSettings()
+    store: StoreSettings = StoreSettings()
+    sources: SourcesSettings = SourcesSettings()
+    job: JobSettings = JobSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def worker_processes(self) -> int:
+        """0 in the settings means: as many as keep the cores busy, and two at least, for small jobs leave gaps."""
+        return self.workers or max(2, cores() // self.worker_threads)
+
+    @property
+    def worker_threads(self) -> int:
+        return self.threads or min(2, cores())
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def load(path: Path | None) -> Settings:
+    """Of the given file, else of THUMBD_CONFIG, and of the environment, which wins. Raises BadSettings."""
+    file = path or (Path(said) if (said := os.environ.get("THUMBD_CONFIG")) else None)
+    if file is not None and not file.is_file():
+        raise BadSettings(f"the configuration {str(file)!r} is not there: give --config a TOML file")
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    try:
+        return FromFile()
+    except ValidationError as error:
+        raise BadSettings(f"settings: {explain(error)}") from None
+    except ValueError as error:
+        raise BadSettings(f"the configuration {str(file)!r} is no TOML: {error}") from None

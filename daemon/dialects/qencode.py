@@ -1,0 +1,145 @@
+"""Qencode's transcoding query, as far as it speaks of thumbnails. Numbers may come as strings."""
+
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+
+from daemon.errors import BadJob
+from daemon.job import MAX_JOB_BYTES, Job
+
+N = TypeVar("N", int, float)
+
+_QUERY = {"source", "format", "retry_on_error", "upscale"}
+_COMMON = {
+    "output",
+    "width",
+    "height",
+    "size",
+    "resolution",
+    "resize_mode",
+    "image_format",
+    "quality",
+    "tag",
+    "user_tag",
+    "destination",
+    "allow_soft_fail",
+}
+_ONE = _COMMON | {"time", "frame_number", "start_time"}
+_MANY = _COMMON | {"interval", "sprite", "columns"}
+_FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
+
+
+def is_query(text: bytes) -> bool:
+    """Whether this is `{"query": …}` rather than a job of our own."""
+    try:
+        said = from_json(text)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "query" in said
+
+
+def read_query(text: bytes) -> Job:
+    """The job that a query asks for. Raises BadJob naming what is wrong, or not supported, and where."""
+    if len(text) > MAX_JOB_BYTES:
+        raise BadJob("a query is one JSON object of at most 1 MiB")
+    said = from_json(text)
+    _refuse_unknown(said, {"query", "payload"}, "")
+    query = said["query"]
+    if not isinstance(query, dict):
+        raise BadJob("query: must be an object with source and format")
+    _refuse_unknown(query, _QUERY, "query.")
+    formats = query.get("format")
+    if not isinstance(formats, list) or not formats:
+        raise BadJob("query.format: must be a list of at least one output")
+    upscale = _number(query.get("upscale", 0), "query.upscale", int) == 1
+    many = sum(_is_series(f) for f in formats)
+    outputs = [_output(f, f"query.format[{n}]", upscale, only_series=many == 1) for n, f in enumerate(formats)]
+    job = {"source": query.get("source"), "outputs": outputs}
+    if "payload" in said:
+        job["payload"] = said["payload"]
+    return Job.check(job)
+
+
+def _is_series(asked: Any) -> bool:
+    return isinstance(asked, dict) and (asked.get("output") == "thumbnails" or "interval" in asked)
+
+
+def _output(asked: Any, place: str, upscale: bool, *, only_series: bool) -> dict[str, Any]:
+    if not isinstance(asked, dict):
+        raise BadJob(f"{place}: must be an object")
+    if asked.get("output") not in ("thumbnail", "thumbnails"):
+        raise BadJob(f"{place}.output: {asked.get('output')!r} is not supported: only thumbnail and thumbnails are")
+    if asked.get("destination"):
+        raise BadJob(f"{place}.destination: deliveries are not supported by this version: leave it out")
+    look = _look(asked, place) | {"upscale": upscale}
+    if not _is_series(asked):
+        _refuse_unknown(asked, _ONE, f"{place}.")
+        return look | {"output": "thumbnail", "at": _at(asked, place)}
+    _refuse_unknown(asked, _MANY, f"{place}.")
+    look["every"] = _number(asked.get("interval"), f"{place}.interval", int)
+    if _number(asked.get("sprite", 0), f"{place}.sprite", int):
+        if "columns" in asked:
+            look["columns"] = _number(asked["columns"], f"{place}.columns", int)
+        return look | {"output": "sprite"}
+    return look | {"output": "thumbnails"} | ({"files": "thumb_{n:04}"} if only_series else {})
+
+
+def _at(asked: dict[str, Any], place: str) -> Any:
+    if "frame_number" in asked:
+        return {"frame": _number(asked["frame_number"], f"{place}.frame_number", int)}
+    if "start_time" in asked:
+        return _number(asked["start_time"], f"{place}.start_time", float)
+    share = _number(asked.get("time"), f"{place}.time", float)
+    if not 0 <= share <= 1:
+        raise BadJob(f"{place}.time: a fraction of the duration between 0 and 1, not {asked['time']!r}")
+    return f"{share * 100:.9f}%"
+
+
+def _look(asked: dict[str, Any], place: str) -> dict[str, Any]:
+    format = asked.get("image_format", "png")
+    if format not in _FORMATS:
+        raise BadJob(f"{place}.image_format: {format!r} is none of {', '.join(_FORMATS)}")
+    look: dict[str, Any] = {"format": _FORMATS[format]}
+    if "quality" in asked and format != "png":
+        look["quality"] = _number(asked["quality"], f"{place}.quality", int)
+    look |= _size(asked, place)
+    tag = asked.get("user_tag", asked.get("tag"))
+    if tag is not None:
+        look["tag"] = tag
+    if _number(asked.get("allow_soft_fail", 0), f"{place}.allow_soft_fail", int):
+        look["optional"] = True
+    return look
+
+
+def _size(asked: dict[str, Any], place: str) -> dict[str, Any]:
+    if "resolution" in asked:
+        return {"short_side": _number(asked["resolution"], f"{place}.resolution", int)}
+    sides: dict[str, Any] = {
+        key: _number(asked[key], f"{place}.{key}", int) for key in ("width", "height") if key in asked
+    }
+    if "size" in asked:
+        width, parted, height = str(asked["size"]).lower().partition("x")
+        if not parted:
+            raise BadJob(f'{place}.size: write it as "320x240", not {asked["size"]!r}')
+        sides = {"width": _number(width, f"{place}.size", int), "height": _number(height, f"{place}.size", int)}
+    mode = asked.get("resize_mode", "scale")
+    if mode not in ("scale", "crop"):
+        raise BadJob(f"{place}.resize_mode: {mode!r} is none of scale, crop")
+    if len(sides) == 2:
+        return sides | {"fit": "cover" if mode == "crop" else "stretch"}
+    return sides
+
+
+def _number(said: Any, place: str, kind: type[N]) -> N:
+    if isinstance(said, bool) or not isinstance(said, int | float | str):
+        raise BadJob(f"{place}: a number is needed, not {said!r}")
+    try:
+        return kind(said)
+    except (ValueError, OverflowError):
+        raise BadJob(f"{place}: a number is needed, not {str(said)[:40]!r}") from None
+
+
+def _refuse_unknown(said: dict[str, Any], known: set[str], place: str) -> None:
+    for key in said:
+        if key not in known:
+            raise BadJob(f"{place}{key}: unknown key, or not supported by this version")

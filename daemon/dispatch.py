@@ -1,0 +1,396 @@
+"""One batch as one story: claimed, opened, staged, run in a worker, published, settled.
+
+`Dispatcher.run` says how many at once; everything about one batch is in `_Batch`, to be read from top to bottom.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from daemon.errors import Cancelled, Failure, LeaseLost, StoreFailure
+from daemon.job import MANIFEST, Job
+from daemon.jobs import table
+from daemon.jobs.database import Database
+from daemon.jobs.retry import Over, Policy, judge
+from daemon.jobs.table import Held, Publication
+from daemon.metrics import Metrics
+from daemon.production import Made, Production, Tally
+from daemon.report import ErrorReport, OutputReport, Report, Timings
+from daemon.sources import Sources
+from daemon.store.folder import Folder, Staging
+from daemon.task import Limits, Task
+from daemon.worker.handle import Worker
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_AGAIN = 1.0  # seconds between tries of what must be done in the end
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How jobs are claimed and run. Times in seconds; `riders`: jobs that may share a pass with the one in turn."""
+
+    owner: str
+    lease: float = 30.0
+    beat: float = 1.0
+    idle_poll: float = 1.0
+    riders: int = 64
+    threads: int = 2
+    background: tuple[int, int, int] = (0, 0, 0)
+    limits: Limits = field(default_factory=Limits)
+    caps: tuple[tuple[str, int], ...] = ()
+
+
+class Dispatcher:
+    """Keeps the workers busy with claimed jobs. Call `wake` when there may be new ones."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Folder,
+        sources: Sources,
+        workers: Sequence[Worker],
+        metrics: Metrics,
+        policy: Policy,
+        terms: Terms,
+        settled: Callable[[], None],
+    ) -> None:
+        self.database = database
+        self.store = store
+        self.sources = sources
+        self.metrics = metrics
+        self.policy = policy
+        self.terms = terms
+        self.settled = settled
+        self.paused: str | None = None  # why nothing is claimed
+        self.moved = monotonic()  # when the heart last beat
+        self._workers = workers
+        self._batches: set[_Batch] = set()
+        self._news = asyncio.Event()
+        self._draining = False
+
+    def wake(self) -> None:
+        """There may be something to claim."""
+        self._news.set()
+
+    def drain(self) -> None:
+        """Claims nothing more; `run` ends when what runs is over."""
+        self._draining = True
+        self._news.set()
+
+    def pause(self, reason: str) -> None:
+        """Claims nothing until `resume`."""
+        self.paused = reason
+
+    def resume(self) -> None:
+        self.paused = None
+        self._news.set()
+
+    async def run(self) -> None:
+        """One lane a worker, and a heart that beats for what they hold."""
+        heart = asyncio.create_task(self._heart())
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for worker in self._workers:
+                    lanes.create_task(self._lane(worker))
+        finally:
+            heart.cancel()
+
+    async def do(self, op: str, change: Callable[[Connection], T]) -> T:
+        """A change of the job table, timed."""
+        begun = monotonic()
+        try:
+            return await self.database.run(change)
+        finally:
+            self.metrics.table_duration.labels(op).observe(monotonic() - begun)
+
+    async def roll_forward(self, publication: Publication) -> None:
+        """Brings a publication to its end, however often that takes: it is past the point of no return."""
+        while True:
+            try:
+                await asyncio.to_thread(self.store.publish, publication.staging, publication.destination)
+                break
+            except StoreFailure as failure:
+                self.pause("store")
+                log.error("publishing will be tried again", job=publication.key, reason=failure.message)
+                await asyncio.sleep(_AGAIN)
+        if await self.insist("complete", lambda c: table.complete(c, publication)):
+            self.settled()
+
+    async def insist(self, op: str, change: Callable[[Connection], T]) -> T:
+        """As `do`, but waits for a database that cannot be reached just now."""
+        while True:
+            try:
+                return await self.do(op, change)
+            except DBAPIError as error:
+                log.error("the job table cannot be reached", op=op, reason=str(error.orig))
+                await asyncio.sleep(_AGAIN)
+
+    async def _lane(self, worker: Worker) -> None:
+        while not self._draining:
+            self._news.clear()
+            if not worker.alive:
+                try:
+                    await worker.start()
+                except Failure as failure:
+                    log.error("a worker cannot be started", reason=failure.message)
+                    await asyncio.sleep(_AGAIN)
+                    continue
+            held = [] if self.paused else await self._claim()
+            if held:
+                batch = _Batch(self, worker, held)
+                self._batches.add(batch)
+                try:
+                    await batch.run()
+                finally:
+                    self._batches.discard(batch)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), self.terms.idle_poll)
+
+    async def _claim(self) -> list[Held]:
+        terms, caps = self.terms, dict(self.terms.caps)
+        batches = await self.insist("claim", lambda c: table.claim(c, terms.owner, 1, terms.riders, terms.lease, caps))
+        return batches[0] if batches else []
+
+    async def _heart(self) -> None:
+        while True:
+            await asyncio.sleep(self.terms.beat)
+            progress = {key: made for batch in self._batches for key, made in batch.take_progress().items()}
+            beat = partial(table.heartbeat, owner=self.terms.owner, lease=self.terms.lease, progress=progress)
+            held, cancelled = await self.insist("heartbeat", beat)
+            self.moved = monotonic()
+            for batch in self._batches:
+                batch.keep_only(held, cancelled)
+
+
+class _Batch:
+    """Jobs that were claimed together, in one worker."""
+
+    def __init__(self, dispatcher: Dispatcher, worker: Worker, held: Sequence[Held]) -> None:
+        self._dispatcher = dispatcher
+        self._metrics = dispatcher.metrics
+        self._worker = worker
+        self._all = held
+        self._open: dict[str, Held] = {job.key: job for job in held}  # not yet settled
+        self._stagings: dict[str, Staging] = {}
+        self._dropped: dict[str, Failure] = {}
+        self._performing: list[Held] = []
+        self._production: Production | None = None
+        self._progress: dict[str, tuple[int, int]] = {}
+        self._begun = monotonic()
+
+    async def run(self) -> None:
+        """From claimed to settled. Raises nothing but cancellation: then the jobs are still held."""
+        self._metrics.batch_jobs.observe(len(self._all))
+        for held in self._all:
+            self._metrics.queue_duration.observe(held.queued_seconds)
+            log.info("claimed", **_who(held), suspect=held.suspect)
+        try:
+            await self._perform()
+        except Failure as failure:
+            alone = len(self._performing) == 1
+            for held in list(self._open.values()):
+                await self._failed(held, failure, alone=alone)
+        except Exception as error:  # a fault of our own must not end the daemon, nor leave jobs held for ever
+            log.exception("internal error")
+            for held in list(self._open.values()):
+                await self._failed(held, Failure(f"internal error: {type(error).__name__}"))
+
+    async def _perform(self) -> None:
+        dispatcher = self._dispatcher
+        descriptor = await asyncio.to_thread(dispatcher.sources.open, self._all[0].source)
+        try:
+            for held in self._all:
+                await self._stage(held)
+            staged = list(self._open.values())
+            self._performing = await dispatcher.insist("start", lambda c: table.start(c, staged))
+            for held in staged:
+                if held not in self._performing:
+                    await self._failed(held, LeaseLost("another owner has it"))
+            if self._performing:
+                await self._produce(descriptor)
+        finally:
+            os.close(descriptor)
+
+    async def _stage(self, held: Held) -> None:
+        store = self._dispatcher.store
+        try:
+            await asyncio.to_thread(store.check_destination, held.destination)
+            self._stagings[held.key] = await asyncio.to_thread(store.stage, held.staging)
+        except Failure as failure:
+            await self._failed(held, failure)
+
+    async def _produce(self, descriptor: int) -> None:
+        terms = self._dispatcher.terms
+        task = Task(
+            jobs=tuple(Job.read(held.job).outputs for held in self._performing),
+            threads=terms.threads,
+            background=terms.background,
+            limits=terms.limits,
+        )
+        stagings = [self._stagings[held.key] for held in self._performing]
+        self._production = production = Production(task, stagings, self._note)
+        # Publications run beside the decoding of the jobs that come after, and go on should the worker die of those.
+        settling: list[asyncio.Task[None]] = []
+        try:
+            async with aclosing(production.run(self._worker, descriptor)) as jobs:
+                async for made in jobs:
+                    settling.append(asyncio.create_task(self._settle(self._performing[made.job], made)))
+        finally:
+            await asyncio.gather(*settling)
+            self._count(production.tally)
+
+    async def _settle(self, held: Held, made: Made) -> None:
+        failure = self._dropped.get(held.key) or made.failure
+        try:
+            if failure is not None:
+                raise failure
+            await self._publish(held, made)
+        except Failure as failed:
+            await self._failed(held, failed, made=made)
+
+    async def _publish(self, held: Held, made: Made) -> None:
+        report = _report(held, made)
+        await asyncio.to_thread(self._stagings[held.key].write, MANIFEST, report.json_bytes())
+        text = report.model_dump_json()
+        dispatcher = self._dispatcher
+        while (answer := await dispatcher.insist("publishing", lambda c: table.publishing(c, held, text))) == "wait":
+            await asyncio.sleep(0.05)
+        if answer == "lost":
+            raise LeaseLost("another owner has it")
+        await dispatcher.roll_forward(Publication(held.key, held.token, held.staging, held.destination))
+        self._over(held, "completed")
+
+    async def _failed(self, held: Held, failure: Failure, *, alone: bool = True, made: Made | None = None) -> None:
+        """Settles a job that has no pictures, by the verdict of the retry policy."""
+        dispatcher = self._dispatcher
+        failure = self._dropped.get(held.key, failure)
+        if held.key in self._stagings:
+            await asyncio.to_thread(self._stagings[held.key].discard)
+        if isinstance(failure, LeaseLost):
+            self._metrics.lease_lost.inc()
+            self._over(held, "lost", failure)
+            return
+        if isinstance(failure, StoreFailure):
+            dispatcher.pause("store")
+        verdict = judge(held.history, failure, alone=alone, policy=dispatcher.policy)
+        if isinstance(verdict, Over):
+            report = _report(held, made, verdict.failure).model_dump_json()
+            still = await dispatcher.insist("fail", lambda c: table.fail(c, held, report))
+            self._over(held, "failed", failure)
+            if still:
+                dispatcher.settled()
+        else:
+            again = verdict
+            await dispatcher.insist("put_back", lambda c: table.put_back(c, held, again))
+            self._metrics.job_retries.labels(failure.code).inc()
+            self._over(held, "again", failure)
+            dispatcher.wake()
+
+    def _over(self, held: Held, outcome: str, failure: Failure | None = None) -> None:
+        self._open.pop(held.key, None)
+        self._progress.pop(held.key, None)
+        seconds = monotonic() - self._begun
+        if outcome in ("completed", "failed"):
+            label = "cancelled" if isinstance(failure, Cancelled) else outcome
+            self._metrics.jobs_finished.labels(label).inc()
+            self._metrics.job_duration.labels(label).observe(seconds)
+        reason = {"code": failure.code, "reason": failure.message} if failure else {}
+        say = log.info if failure is None else log.warning
+        say(outcome, **_who(held), worker=self._worker.pid, seconds=round(seconds, 3), **reason)
+
+    # What the heart asks of it.
+
+    def take_progress(self) -> dict[str, tuple[int, int]]:
+        progress, self._progress = self._progress, {}
+        return progress
+
+    def keep_only(self, held: set[str], cancelled: set[str]) -> None:
+        """Goes on with nothing that another owner has, or that somebody wants cancelled."""
+        for number, job in enumerate(self._performing):
+            if job.key not in self._open or job.key in self._dropped:
+                continue
+            if job.key not in held:
+                self._dropped[job.key] = LeaseLost("another owner has it")
+            elif job.key in cancelled:
+                self._dropped[job.key] = Cancelled("cancelled while it ran")
+            else:
+                continue
+            if self._production is not None:
+                self._production.stop(number)
+                self._worker.stop_jobs([number])
+
+    def _note(self, job: int, made: int, in_all: int) -> None:
+        self._progress[self._performing[job].key] = (made, in_all)
+
+    def _count(self, tally: Tally) -> None:
+        for stage, seconds in tally.times.model_dump().items():
+            self._metrics.stage_duration.labels(stage).observe(seconds)
+        self._metrics.source_read.inc(tally.read_bytes)
+        self._metrics.output_written.inc(tally.written_bytes)
+        if tally.frames:
+            self._metrics.frames_decoded.labels(self._worker.device, tally.codec).inc(tally.frames)
+        for format, count in tally.encoded.items():
+            self._metrics.pictures_encoded.labels(format).inc(count)
+
+
+def report_of(
+    job: Job, id: str, attempt: int, made: Made | None, destination: str, failure: Failure | None = None
+) -> Report:
+    """The report of an attempt that ended: completed with what was `made`, or failed."""
+    return Report(
+        id=id,
+        org=job.org,
+        status="failed" if failure else "completed",
+        attempt=attempt,
+        source=made.source if made else None,
+        outputs=_placed(made.outputs, destination) if made and not failure else [],
+        warnings=list(made.warnings) if made else [],
+        error=ErrorReport.model_validate(failure.as_dict()) if failure else None,
+        timings=made.timings if made else Timings(),
+        payload=job.payload,
+    )
+
+
+def _report(held: Held, made: Made | None, failure: Failure | None = None) -> Report:
+    report = report_of(Job.read(held.job), held.id, held.token, made, held.destination, failure)
+    timings = report.timings.model_copy(update={"queue": round(held.queued_seconds, 6)})
+    return report.model_copy(update={"timings": timings})
+
+
+def _placed(outputs: Sequence[OutputReport], destination: str) -> list[OutputReport]:
+    """The outputs with their paths as they are below the store's root."""
+
+    def below(file: str) -> str:
+        return f"{destination}/{file}" if destination else file
+
+    return [
+        output.model_copy(
+            update={
+                "path": below(output.path),
+                "files": [below(file) for file in output.files],
+                "pictures": output.pictures
+                and [
+                    picture.model_copy(update={"path": below(picture.path)}) if picture.path else picture
+                    for picture in output.pictures
+                ],
+            }
+        )
+        for output in outputs
+    ]
+
+
+def _who(held: Held) -> dict[str, object]:
+    return {"job_id": held.id, "org": held.org, "attempt": held.token, "token": held.token}

@@ -1,0 +1,161 @@
+"""The spool at work: takes dropped files into the table, and pays the reports that are owed."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from watchfiles import Change, awatch
+
+from daemon.errors import BadJob
+from daemon.intake.spool import FOLDERS, Dropped, Spool, parse
+from daemon.job import Job
+from daemon.jobs import table
+from daemon.jobs.database import Database
+from daemon.jobs.retry import Policy
+from daemon.jobs.table import PRIORITIES, NewJob, Publication
+from daemon.metrics import Metrics
+
+log = structlog.get_logger()
+
+_AT_ONCE = 500  # files a scan, and reports a payment
+_PRIORITY_OF = {folder: priority for priority, folder in FOLDERS.items()}
+
+
+class Inbox:
+    """Brings jobs from the spool to the table, and their reports back. `accepted` is called when there are new ones."""
+
+    def __init__(
+        self, spool: Spool, database: Database, metrics: Metrics, scan_seconds: float, accepted: Callable[[], None]
+    ) -> None:
+        self._spool = spool
+        self._database = database
+        self._metrics = metrics
+        self._scan_seconds = scan_seconds
+        self._accepted = accepted
+        self._news = asyncio.Event()
+        self._news.set()  # what was dropped before there was a daemon
+        self._due = asyncio.Event()
+        self.paused: str | None = None  # why nothing is taken in
+
+    def settled(self) -> None:
+        """A job ended: its report is due."""
+        self._due.set()
+
+    def wake(self) -> None:
+        """There may be something in the drop folders."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Scans at every event, and every few seconds: events are only a wake-up, never the truth."""
+        more = False
+        while True:
+            if not more:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), self._scan_seconds)
+            self._news.clear()
+            more = False
+            if self.paused is None:
+                try:
+                    more = await self._take_in()
+                except (OSError, DBAPIError) as error:
+                    log.error("the spool cannot be read", reason=str(error))
+                    await asyncio.sleep(self._scan_seconds)
+
+    async def watch(self) -> None:
+        """Wakes `run` when files are dropped."""
+        folders = [self._spool.root / folder for folder in FOLDERS.values()]
+
+        def dropped(change: Change, path: str) -> bool:
+            return change is not Change.deleted and not Path(path).name.startswith(".")
+
+        async for _ in awatch(*folders, watch_filter=dropped, step=5, debounce=50, recursive=False):
+            self._news.set()
+
+    async def pay(self) -> None:
+        """Writes reports as they become due, and looks now and then for those that somebody else left."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._scan_seconds)
+            self._due.clear()
+            try:
+                await self.pay_all()
+            except (OSError, DBAPIError) as error:
+                log.error("reports cannot be written", reason=str(error))
+                await asyncio.sleep(self._scan_seconds)
+
+    async def pay_all(self) -> None:
+        """Writes all reports that are due. Raises OSError, DBAPIError."""
+        while owed := await self._database.run(lambda c: table.owed(c, _AT_ONCE)):
+            for report in owed:
+                await asyncio.to_thread(self._spool.write_report, report)
+            # After all of them, in one transaction: writing one twice does no harm.
+            await self._database.run(partial(table.reported, paid=owed))
+
+    async def recover(self, owner: str, lease: float, policy: Policy) -> list[Publication]:
+        """Takes over what owners that are gone have left; publications that are to be rolled forward."""
+        lost = await asyncio.to_thread(lambda: list(self._spool.lost_owners()))
+        for gone, _ in lost:
+            for dropped in await asyncio.to_thread(self._spool.unfinished, gone):
+                await self._accept(dropped)
+        names = [gone for gone, _ in lost]
+        taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
+        for gone, lock in lost:
+            await asyncio.to_thread(self._spool.bury, gone, lock)
+        if taken.queued or taken.failed or taken.publications or names:
+            log.info("took over", owners=len(names), queued=taken.queued, publishing=len(taken.publications))
+            self._accepted()
+            self._due.set()
+        return list(taken.publications)
+
+    async def _take_in(self) -> bool:
+        begun = monotonic()
+        scan = await asyncio.to_thread(self._spool.scan, _AT_ONCE)
+        self._metrics.spool_scan_duration.observe(monotonic() - begun)
+        for folder, count in scan.seen.items():
+            self._metrics.spool_files.labels(folder).set(count)
+        for refused in scan.refused:
+            self._metrics.jobs_rejected.labels("spool", refused.reason).inc()
+            log.warning("refused", file=refused.name, folder=refused.folder, reason=refused.message)
+        await asyncio.gather(*map(self._accept, scan.claimed))
+        if scan.claimed:
+            self._accepted()
+        return scan.more
+
+    async def _accept(self, dropped: Dropped) -> None:
+        """From a claimed file to a committed row. Doing it twice makes one row."""
+        try:
+            job = parse(dropped.text)
+        except BadJob as bad:
+            self._metrics.jobs_rejected.labels("spool", bad.code).inc()
+            log.warning("refused", file=dropped.name, reason=bad.message)
+            await asyncio.to_thread(self._spool.refuse, dropped.path, dropped.name, dropped.key, bad.message)
+            return
+        new = new_job(job, dropped.key, _PRIORITY_OF.get(dropped.folder, "normal"), dropped.name)
+        if await self._database.run(lambda c: table.add(c, new)):
+            self._metrics.jobs_submitted.labels("spool").inc()
+            log.info("accepted", job_id=new.id, org=new.org, file=dropped.name)
+        else:
+            self._due.set()
+            log.info("known already", job_id=new.id, org=new.org, file=dropped.name)
+        await asyncio.to_thread(self._spool.taken_in, dropped)
+
+
+def new_job(job: Job, key: str, priority: str = "normal", report_to: str | None = None) -> NewJob:
+    """A checked job on its way into the table; its own priority wins."""
+    id = job.id or key
+    destination = job.destination or id
+    return NewJob(
+        key=key,
+        org=job.org,
+        id=id,
+        source=job.source,
+        destination=destination if job.org == "default" else f"orgs/{job.org}/{destination}",
+        priority=PRIORITIES[job.priority or priority],
+        job=job.model_dump_json(exclude_defaults=True),
+        report_to=report_to,
+    )

@@ -1,0 +1,306 @@
+"""The spool: an inbox and an outbox, not a database.
+
+    in/  in/high/  in/low/     jobs are dropped here; names beginning with "." or ending in .tmp .part ~ are left alone
+    claimed/<owner>/           private to a daemon: <ulid>__<name>, and a lock that it holds for its life
+    done/  failed/             reports, <name>.<id>.json
+
+A file is discovered by scanning, read when it is complete, claimed by renaming (which gives it its id), and belongs to
+the daemon once its row is committed. Blocking: to be called in a thread.
+"""
+
+import contextlib
+import errno
+import fcntl
+import heapq
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+
+from daemon.dialects import qencode
+from daemon.errors import BadJob
+from daemon.job import MAX_JOB_BYTES, Job
+from daemon.jobs.table import Owed
+from daemon.report import ErrorReport, Report
+from daemon.ulid import new_ulid
+
+FOLDERS = {"high": "in/high", "normal": "in", "low": "in/low"}
+_LOCK = ".lock"
+_SETTLE_SECONDS = 30.0  # a file that is still no complete job after these is none
+_NAME_BYTES = 255
+_LEFT_ALONE = (".tmp", ".part", "~")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file that was claimed: `path` in the owner's folder, `key` its ULID, `name` as it was dropped."""
+
+    path: Path
+    key: str
+    name: str
+    folder: str
+    text: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that is no job, and why."""
+
+    name: str
+    folder: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one look into the drop folders found. `more`: there is more than was taken."""
+
+    claimed: tuple[Dropped, ...]
+    refused: tuple[Refused, ...]
+    seen: dict[str, int]
+    more: bool
+
+
+class Spool:
+    """One daemon's view of the spool."""
+
+    def __init__(self, root: Path, owner: str, settle_seconds: float = _SETTLE_SECONDS) -> None:
+        self.root = root
+        self.owner = owner
+        self._settle_seconds = settle_seconds
+        self._mine = root / "claimed" / owner
+        self._lock: int | None = None
+        self._ignored: set[tuple[str, int]] = set()
+
+    def open(self) -> None:
+        """Makes the folders and takes this owner's lock. Raises OSError."""
+        for folder in (*FOLDERS.values(), "done", "failed"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        # Locked before it bears its name: nobody takes a newborn owner for a lost one. Inheritable by nobody: a worker
+        # that outlived the daemon would keep its jobs from the others.
+        newborn = self.root / "claimed" / f".{self.owner}"
+        newborn.mkdir(parents=True)
+        self._lock = os.open(newborn / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        newborn.rename(self._mine)
+
+    def close(self) -> None:
+        """Gives the lock back; an empty folder goes with it."""
+        if self._lock is not None:
+            if not self.unfinished(self.owner):
+                (self._mine / _LOCK).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self._mine.rmdir()
+            os.close(self._lock)
+            self._lock = None
+
+    # Coming in.
+
+    def scan(self, most: int) -> Scan:
+        """Claims up to `most` complete jobs, by priority and name."""
+        claimed: list[Dropped] = []
+        refused: list[Refused] = []
+        seen: dict[str, int] = {}
+        more = False
+        for folder in FOLDERS.values():
+            names, seen[folder] = self._names(folder, most)
+            more = more or seen[folder] > len(names)
+            for name in names:
+                if len(claimed) >= most:
+                    more = True
+                    break
+                match self._take(folder, name):
+                    case Dropped() as dropped:
+                        claimed.append(dropped)
+                    case Refused() as refusal:
+                        refused.append(refusal)
+        return Scan(tuple(claimed), tuple(refused), seen, more and bool(claimed or refused))
+
+    def _names(self, folder: str, most: int) -> tuple[list[str], int]:
+        """The first names in order, in bounded memory however many there are, and how many there are."""
+        count = 0
+
+        def names() -> Iterator[str]:
+            nonlocal count
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name.startswith(".") or name.endswith(_LEFT_ALONE):
+                        continue
+                    if folder == "in" and name in ("high", "low") and entry.is_dir(follow_symlinks=False):
+                        continue
+                    count += 1
+                    yield name
+
+        # Some may have to be passed over: look at twice as many as are wanted.
+        first = heapq.nsmallest(2 * most, names())
+        return first, count
+
+    def _take(self, folder: str, name: str) -> Dropped | Refused | None:
+        """Claims one file; None if it is not complete yet, is gone, or cannot be moved."""
+        path = self.root / folder / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            what = "a link" if error.errno == errno.ELOOP else "unreadable"
+            return self._refuse(path, folder, name, "not_a_file", f"{name}: it is {what}: jobs are plain files")
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return self._ignore(folder, name, status)
+            if status.st_size > MAX_JOB_BYTES:
+                return self._refuse(path, folder, name, "too_large", f"{name}: a job has at most 1 MiB")
+            text = os.pread(descriptor, MAX_JOB_BYTES + 1, 0)
+        finally:
+            os.close(descriptor)
+        if not _is_object(text):
+            if time() - status.st_mtime < self._settle_seconds:
+                return None  # still being written, perhaps
+            return self._refuse(path, folder, name, "not_json", f"{name}: it is not one JSON object")
+        key = new_ulid()
+        target = self._mine / f"{key}__{_short(name, _NAME_BYTES - 28)}"
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            return None  # another daemon was faster
+        if target.stat().st_ino != status.st_ino:
+            text = target.read_bytes()  # somebody renamed another file over it after it was read
+        return Dropped(target, key, name, folder, text)
+
+    def _ignore(self, folder: str, name: str, status: os.stat_result) -> Refused | None:
+        """A folder, a pipe, a device: left where it is, told of once."""
+        if (name, status.st_ino) in self._ignored:
+            return None
+        self._ignored.add((name, status.st_ino))
+        return Refused(name, folder, "not_a_file", f"{name}: it is no plain file, and is left where it is")
+
+    def _refuse(self, path: Path, folder: str, name: str, reason: str, message: str) -> Refused | None:
+        refused = Refused(name, folder, reason, message)
+        with contextlib.suppress(FileNotFoundError):
+            self.refuse(path, name, new_ulid(), message)
+            return refused
+        return None
+
+    def refuse(self, path: Path, name: str, key: str, message: str, id: str | None = None) -> None:
+        """Moves a file that is no job to `failed/`, its reason beside it."""
+        error = ErrorReport(code=BadJob.code, message=message)
+        report = Report(id=id or key, org="default", status="failed", error=error)
+        path.rename(self.root / "failed" / f"{_short(_stem(name), _NAME_BYTES - 40)}.{key}.rejected")
+        _write(self.root / "failed" / _report_name(name, id or key), report.json_bytes())
+
+    def unfinished(self, owner: str) -> list[Dropped]:
+        """What an owner had claimed and not finished taking in."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for file in sorted(os.listdir(self.root / "claimed" / owner)):
+                key, parted, name = file.partition("__")
+                path = self.root / "claimed" / owner / file
+                if parted:
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append(Dropped(path, key, name, "in", path.read_bytes()))
+        return found
+
+    def taken_in(self, dropped: Dropped) -> None:
+        """Its row is committed: the file has done its part."""
+        dropped.path.unlink(missing_ok=True)
+
+    # Owners that are gone.
+
+    def lost_owners(self) -> Iterator[tuple[str, int]]:
+        """Other owners whose lock is free, each with its lock, now held; give it to `bury` when their jobs are safe."""
+        for owner in os.listdir(self.root / "claimed"):
+            if owner == self.owner or owner.startswith("."):
+                continue
+            try:
+                lock = os.open(self.root / "claimed" / owner / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(lock)
+                continue
+            yield owner, lock
+
+    def bury(self, owner: str, lock: int) -> None:
+        """Removes what is left of an owner."""
+        folder = self.root / "claimed" / owner
+        (folder / _LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        os.close(lock)
+
+    # Going out.
+
+    def write_report(self, owed: Owed) -> None:
+        """The report of an ended job, under each name that asked for it. Raises OSError."""
+        folder = self.root / ("failed" if owed.failed else "done")
+        report = Report.model_validate_json(owed.report).json_bytes()
+        for name in owed.names:
+            _write(folder / _report_name(name, owed.id), report)
+
+    def forget_reports(self, older_than: float) -> int:
+        """Removes reports written more than `older_than` seconds ago; how many."""
+        removed = 0
+        for folder in ("done", "failed"):
+            with os.scandir(self.root / folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(FileNotFoundError):
+                        if time() - entry.stat(follow_symlinks=False).st_mtime > older_than:
+                            Path(entry.path).unlink()
+                            removed += 1
+        return removed
+
+
+def parse(text: bytes) -> Job:
+    """The job in a dropped file: our own JSON, or a Qencode query. Raises BadJob."""
+    return qencode.read_query(text) if qencode.is_query(text) else Job.read(text)
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except RecursionError:
+        return True  # complete, and too deep: the job's own check says so
+    except ValueError:
+        return False
+
+
+def _stem(name: str) -> str:
+    return name[:-5] if name.endswith(".json") else name
+
+
+def _report_name(name: str, id: str) -> str:
+    return f"{_short(_stem(name), _NAME_BYTES - len(id) - 6)}.{id}.json"
+
+
+def _short(name: str, size: int) -> str:
+    return os.fsdecode(os.fsencode(name)[:size])
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The whole file or none of it, on disk when this returns."""
+    temporary = path.with_name(f".{new_ulid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

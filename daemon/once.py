@@ -1,0 +1,58 @@
+"""One job without a daemon: the same worker, checks and publication, with the user's own rights."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+
+from daemon.app import build_worker, terms_of
+from daemon.config import Settings
+from daemon.dispatch import report_of
+from daemon.errors import Failure
+from daemon.job import MANIFEST, Job
+from daemon.production import Made, Production
+from daemon.report import Report
+from daemon.sources import Sources
+from daemon.store.folder import Folder
+from daemon.task import Task
+from daemon.ulid import new_ulid
+
+
+async def run_once(
+    job: Job, settings: Settings, destination: str, told: Callable[[int, int], None], threads: int
+) -> Report:
+    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all)."""
+    id = job.id or new_ulid()
+    store = Folder(settings.store.root)
+    worker = build_worker(settings)
+    terms = terms_of(settings, "once")
+    task = Task(jobs=(job.outputs,), threads=threads, background=terms.background, limits=terms.limits)
+    name = f"once-{new_ulid()}"
+    made: Made | None = None
+    try:
+        descriptor = Sources(None, settings.sources.max_bytes).open(job.source)
+        try:
+            store.check()
+            if destination:
+                store.check_destination(destination)
+            staging = store.stage(name)
+            await worker.start()
+            production = Production(task, [staging], lambda _, done, in_all: told(done, in_all))
+            async with aclosing(production.run(worker, descriptor)) as jobs:
+                async for each in jobs:
+                    made = each
+            if made is None or made.failure is not None:
+                raise made.failure if made and made.failure else Failure("the worker said nothing of the job")
+            report = report_of(job, id, 1, made, destination)
+            staging.write(MANIFEST, report.json_bytes())
+            store.publish(name, destination)
+        finally:
+            os.close(descriptor)
+    except Failure as failure:
+        report = report_of(job, id, 1, made, destination, failure)
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await worker.kill()
+        store.staged(name).discard()
+    return report

@@ -1,0 +1,219 @@
+"""From a worker's events to staged files: each event is checked against what was asked before it counts.
+
+A worker has decoded hostile data and may say anything. Whatever it was not asked for ends it (WorkerLied).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+
+from daemon.errors import Failure, WorkerLied, from_dict
+from daemon.job import Output, may_write
+from daemon.report import OutputReport, SourceFacts, Timings
+from daemon.store.folder import Staging
+from daemon.store.headers import picture_header
+from daemon.task import (
+    FileMade,
+    JobOver,
+    OutputFailed,
+    OutputMade,
+    Planned,
+    Progress,
+    SourceMeasured,
+    StageTimes,
+    Task,
+    TaskOver,
+)
+from daemon.worker.handle import Worker
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one job in the worker: its outputs, staged, or the failure."""
+
+    job: int
+    outputs: tuple[OutputReport, ...]
+    warnings: tuple[str, ...]
+    source: SourceFacts | None
+    timings: Timings
+    failure: Failure | None
+
+
+@dataclass
+class _Collected:
+    """One job on its way."""
+
+    outputs: Sequence[Output]
+    staging: Staging
+    files: dict[int, dict[str, int]] = field(default_factory=dict)
+    reports: dict[int, OutputReport] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    writing: float = 0.0
+    over: bool = False
+    stopped: bool = False
+
+
+@dataclass
+class Tally:
+    """What a task cost, for the metrics; read it when the task is over."""
+
+    times: StageTimes = field(default_factory=StageTimes)
+    read_bytes: int = 0
+    written_bytes: int = 0
+    frames: int = 0
+    codec: str = ""
+    encoded: dict[str, int] = field(default_factory=dict)
+
+
+class Production:
+    """One task in a worker, and what comes of it. `told` hears (job, pictures made, pictures in all)."""
+
+    def __init__(self, task: Task, stagings: Sequence[Staging], told: Callable[[int, int, int], None]) -> None:
+        self._task = task
+        self._jobs = [_Collected(outputs, place) for outputs, place in zip(task.jobs, stagings, strict=True)]
+        self._told = told
+        self._planned: tuple[int, ...] = tuple(0 for _ in self._jobs)
+        self._source: SourceFacts | None = None
+        self._source_warnings: tuple[str, ...] = ()
+        self.tally = Tally()
+
+    async def run(self, worker: Worker, descriptor: int) -> AsyncGenerator[Made, None]:
+        """Yields each job when it is over. Raises what `Worker.run` raises, the source's own failure, and
+        StoreFailure; the jobs not yet yielded share that fate."""
+        async with aclosing(worker.run(self._task, descriptor)) as events:
+            async for event, body in events:
+                match event:
+                    case FileMade():
+                        await self._file(event, body)
+                    case OutputMade():
+                        self._output(event)
+                    case OutputFailed():
+                        self._output_failed(event)
+                    case JobOver():
+                        if (made := await self._job_over(event)) is not None:
+                            yield made
+                    case SourceMeasured():
+                        self._measured(event)
+                    case Planned():
+                        self._planned = self._per_job(event.pictures)
+                        self._tell(tuple(0 for _ in self._jobs))
+                    case Progress():
+                        self._tell(self._per_job(event.pictures))
+                    case TaskOver():
+                        self._task_over(event)
+                    case _:
+                        raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
+
+    def stop(self, job: int) -> None:
+        """Listens to nothing more about a job."""
+        self._jobs[job].stopped = True
+
+    async def _file(self, event: FileMade, body: bytes) -> None:
+        if (found := self._asked(event.job, event.output)) is None:
+            return
+        job, asked = found
+        files = job.files.setdefault(event.output, {})
+        if event.name in files or not may_write(asked, event.name):
+            raise WorkerLied(f"the worker was stopped: {event.name!r} is not a file of output {asked.name!r}")
+        if event.format != "vtt":
+            expected = (asked.format, (event.width, event.height))
+            if picture_header(body) != expected:
+                raise WorkerLied(f"the worker was stopped: {event.name!r} is not the picture that it says it is")
+            self.tally.encoded[event.format] = self.tally.encoded.get(event.format, 0) + 1
+        begun = monotonic()
+        await asyncio.to_thread(job.staging.write, event.name, body)
+        job.writing += monotonic() - begun
+        files[event.name] = len(body)
+        self.tally.written_bytes += len(body)
+
+    def _output(self, event: OutputMade) -> None:
+        if (found := self._asked(event.job, event.output)) is None:
+            return
+        job, asked = found
+        files = job.files.get(event.output, {})
+        report = event.report
+        named = [report.path, *(picture.path for picture in report.pictures or () if picture.path is not None)]
+        as_asked = (report.name, report.output, report.format) == (asked.name, asked.output, asked.format)
+        if not as_asked or sorted(files) != report.files or report.bytes != sum(files.values()):
+            raise WorkerLied(f"the worker was stopped: its report of output {asked.name!r} is not what it sent")
+        if any(path not in files for path in named):
+            raise WorkerLied(f"the worker was stopped: output {asked.name!r} names files that it did not send")
+        job.reports[event.output] = report
+        job.warnings += event.warnings
+
+    def _output_failed(self, event: OutputFailed) -> None:
+        if (found := self._asked(event.job, event.output)) is None:
+            return
+        job, asked = found
+        job.failures[event.output] = from_dict({"code": event.code, "message": event.message, "output": asked.name})
+        if asked.optional:
+            job.warnings.append(f"{asked.name}: {event.message}")
+
+    async def _job_over(self, event: JobOver) -> Made | None:
+        if event.job >= len(self._jobs) or self._jobs[event.job].over:
+            raise WorkerLied("the worker was stopped: it ends a job that it was not asked for, or ends it twice")
+        job = self._jobs[event.job]
+        if job.stopped:
+            return None
+        told = job.reports.keys() | job.failures.keys()
+        fatal = next((f for n, f in sorted(job.failures.items()) if not job.outputs[n].optional), None)
+        if fatal is None and told != set(range(len(job.outputs))):
+            raise WorkerLied("the worker was stopped: it said that a job is over whose outputs are not")
+        job.over = True
+        for output in job.failures:
+            for file in job.files.get(output, ()):
+                await asyncio.to_thread(job.staging.remove, file)
+        times = event.times
+        return Made(
+            job=event.job,
+            outputs=tuple(report for _, report in sorted(job.reports.items())),
+            warnings=(*self._source_warnings, *job.warnings),
+            source=self._source,
+            timings=Timings(
+                decode=round(times.open + times.decode, 6),
+                resize=round(times.resize, 6),
+                encode=round(times.encode, 6),
+                publish=round(job.writing, 6),
+            ),
+            failure=fatal,
+        )
+
+    def _measured(self, event: SourceMeasured) -> None:
+        self._source = SourceFacts(
+            duration=event.duration, width=event.width, height=event.height, codec=event.codec, fps=event.fps
+        )
+        self._source_warnings = event.warnings
+        self.tally.codec = event.codec
+
+    def _task_over(self, event: TaskOver) -> None:
+        self.tally.times = event.times
+        self.tally.read_bytes = event.read_bytes
+        self.tally.frames = event.frames
+        if event.code is not None:
+            raise from_dict({"code": event.code, "message": event.message})
+        if not all(job.over or job.stopped for job in self._jobs):
+            raise WorkerLied("the worker was stopped: it ended its task with jobs that are not over")
+
+    def _tell(self, made: tuple[int, ...]) -> None:
+        for number, (done, in_all) in enumerate(zip(made, self._planned, strict=False)):
+            self._told(number, done, in_all)
+
+    def _per_job(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if len(numbers) > len(self._jobs):
+            raise WorkerLied("the worker was stopped: it counts more jobs than it was given")
+        return numbers
+
+    def _asked(self, number: int, output: int) -> tuple[_Collected, Output] | None:
+        """The job and output that an event speaks of; None where a thread of the worker was still busy with what
+        another thread, or the supervisor, had given up."""
+        if number >= len(self._jobs) or output >= len(self._jobs[number].outputs):
+            raise WorkerLied("the worker was stopped: it speaks of an output that it was not asked for")
+        job = self._jobs[number]
+        if job.stopped or output in job.failures or (job.over and job.failures):
+            return None
+        if output in job.reports or job.over:
+            raise WorkerLied("the worker was stopped: it speaks of an output that is over")
+        return job, job.outputs[output]

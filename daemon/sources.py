@@ -1,0 +1,100 @@
+"""Opening the source of a job: below an allowed root, never through a link, never anything but a regular file."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from daemon.errors import Failure, SourceEmpty, SourceMissing, SourceRefused, SourceUnreadable
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Sources:
+    """What may be read. `roots`: folders below which sources must lie, None for the user's own rights."""
+
+    def __init__(self, roots: Sequence[Path] | None, max_bytes: int) -> None:
+        self._roots = None if roots is None else [Path(os.path.realpath(root)) for root in roots]
+        self._max_bytes = max_bytes
+
+    def open(self, source: str) -> int:
+        """A descriptor of the file. A relative path is looked for below each root in turn. Raises a SourceFailure that
+        names the source and what to do."""
+        if "://" in source or source.startswith("video:"):
+            raise SourceRefused(f"source {source!r}: only paths of files are supported by this version")
+        if self._roots is None:
+            return self._checked(source, partial(os.open, source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        if not self._roots:
+            raise SourceRefused(f"source {source!r}: no folder may be read: name some in the setting sources.roots")
+        path = os.path.normpath(source)
+        below = [(root, self._below(root, path)) for root in self._roots]
+        inside = [(root, parts) for root, parts in below if parts is not None]
+        if not inside:
+            raise SourceRefused(f"source {source!r}: it lies outside the folders of the setting sources.roots")
+        failure: Failure | None = None
+        for root, parts in inside:
+            try:
+                return self._checked(source, partial(_walk, root, parts))
+            except SourceMissing as missing:
+                failure = missing
+        raise failure or SourceMissing(f"source {source!r}: there is no such file")
+
+    def _below(self, root: Path, path: str) -> list[str] | None:
+        if not Path(path).is_absolute():
+            return None if path.startswith("..") else list(Path(path).parts)
+        try:
+            return list(Path(path).relative_to(root).parts) or None
+        except ValueError:
+            return None
+
+    def _checked(self, source: str, opening: Callable[[], int]) -> int:
+        try:
+            descriptor = opening()
+        except OSError as error:
+            raise _failure(source, error) from None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceRefused(f"source {source!r}: it is no regular file")
+            if status.st_size == 0:
+                raise SourceEmpty(f"source {source!r}: the file is empty")
+            if status.st_size > self._max_bytes:
+                raise SourceRefused(
+                    f"source {source!r}: it has {status.st_size} bytes, {self._max_bytes} are allowed "
+                    "(setting sources.max_bytes)"
+                )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _walk(root: Path, parts: Sequence[str]) -> int:
+    """Opens each part relative to the one before, following no link: nobody can swap a folder on the way."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            below = os.open(part, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        return os.open(parts[-1], _FILE, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _failure(source: str, error: OSError) -> Failure:
+    match error.errno:
+        case errno.ENOENT:
+            return SourceMissing(f"source {source!r}: there is no such file")
+        case errno.ELOOP | errno.ENOTDIR:
+            return SourceRefused(f"source {source!r}: a part of its path is a link or no folder, and is not followed")
+        case errno.EACCES | errno.EPERM:
+            return SourceRefused(f"source {source!r}: it may not be read: give the daemon's user the right to")
+        case errno.ENXIO:
+            return SourceRefused(f"source {source!r}: it is no regular file")
+        case errno.ENAMETOOLONG | errno.EINVAL:
+            return SourceRefused(f"source {source!r}: no file can have such a name")
+    return SourceUnreadable(f"source {source!r}: opening it failed ({error.strerror})")
