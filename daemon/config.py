@@ -54,7 +54,7 @@ class JobSettings(_Section):
     riders: Annotated[int, Field(ge=0, le=1000)] = 64
     lease: Positive = 30.0
     held_bytes: Count = 64 << 20
-    decoded_bytes: Count = 1 << 29
+    decoded_bytes: Count = 1 << 28
 
 
 class MetricsSettings(_Section):

@@ -26,7 +26,7 @@ class Limits(_Model):
 
     pictures: int = 20_000
     held_bytes: int = 64 << 20
-    decoded_bytes: int = 1 << 29
+    decoded_bytes: int = 1 << 28
 
 
 class Task(_Model):

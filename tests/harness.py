@@ -1,0 +1,341 @@
+"""A real daemon in folders of its own, for tests that kill it, break it, and look at what is left.
+
+A `Site` is a spool, a store and a job table; any number of daemons may work on it, one after another or at once.
+Nothing here sleeps for luck: `until` waits for a condition, up to a deadline.
+"""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from clips import Clip, read_number
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemon.job import MANIFEST
+from daemon.report import OutputReport, Report
+
+T = TypeVar("T")
+
+TESTS = Path(__file__).parent
+PATIENCE = 40.0  # seconds that nothing on a busy machine should take
+_POLL = 0.02
+
+# What the code of a fault may name.
+_PRELUDE = f"""
+import sys; sys.path.insert(0, {str(TESTS)!r})
+import errno, functools, os
+from pathlib import Path
+from faults import after, before, die, fail, file_in, into, pause
+"""
+_SERVE = "\nfrom daemon.cli import main\nmain()\n"
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE) -> T:
+    """The first true result of `condition`, asked again and again."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if result := condition():
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(_POLL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def thumbnail(at: object = 1, **keys: Any) -> dict[str, Any]:
+    """An output: one small picture in which the number can be read."""
+    return {"output": "thumbnail", "at": at, "width": 160, "format": "png", **keys}
+
+
+class Running:
+    """A daemon process. As a context it is killed at the end, whatever became of it."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str], log: Path, port: int) -> None:
+        self.log_file = log
+        self._port = port
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.kill()
+        if error is not None:
+            error.add_note(f"the log of daemon {self.process.pid}:\n{self.log_file.read_text()[-6000:]}")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def exit_code(self, seconds: float = PATIENCE) -> int:
+        """Waits for its end. A negative number is the signal that ended it."""
+        return self.process.wait(seconds)
+
+    def killed(self) -> None:
+        """Waits until it dies of SIGKILL, by a fault of its own."""
+        assert self.exit_code() == -signal.SIGKILL
+
+    def paused(self) -> None:
+        """Waits until it is stopped, by a fault of its own."""
+        until(lambda: _state(self.pid) == "T", "the daemon stops")
+
+    def log(self) -> list[dict[str, Any]]:
+        """Its log so far."""
+        lines = self.log_file.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def said(self, event: str, **keys: object) -> list[dict[str, Any]]:
+        """Lines of the log of this event."""
+        return [line for line in self.log() if line["event"] == event and keys.items() <= line.items()]
+
+    def ready(self) -> Self:
+        """Waits until /readyz says so."""
+        until(lambda: self.is_ready() or self._ended(), "the daemon is ready")
+        return self
+
+    def _ended(self) -> bool:
+        assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}"
+        return False
+
+    def is_ready(self) -> bool:
+        return self.answer("/readyz")[0] == 200
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """Status and text of its answer; status 0 where nobody listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=10) as response:
+                return int(response.status), response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metrics(self) -> dict[str, float]:
+        """`name{label="value"}` without the braces where there are no labels -> value."""
+        found = {}
+        for family in text_string_to_metric_families(self.answer("/metrics")[1]):
+            for sample in family.samples:
+                labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
+                found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+        return found
+
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        return [pid for pid, parent in _worker_processes() if parent == self.pid]
+
+
+class Site:
+    """Folders and a table in which daemons work. `media`: below which sources may be read."""
+
+    def __init__(self, root: Path, *media: Path) -> None:
+        self.root = root
+        self.spool, self.store, self.database = root / "spool", root / "store", root / "thumbd.db"
+        self._media = media
+        self._daemons: list[int] = []
+        self._numbers = count(1)
+        for folder in ("in", "in/high", "in/low", "done", "failed"):
+            (self.spool / folder).mkdir(parents=True, exist_ok=True)
+
+    # Daemons.
+
+    def daemon(self, fault: str = "", **settings: object) -> Running:
+        """Starts a daemon, `fault` being executed in it before it begins. Settings by the names of the environment,
+        without the prefix and in small letters."""
+        port = free_port()
+        said: dict[str, object] = {
+            "spool__root": self.spool,
+            "spool__min_free_bytes": 0,
+            "spool__scan_seconds": 0.25,
+            "store__root": self.store,
+            "sources__roots": json.dumps([str(root) for root in self._media]),
+            "database": f"sqlite:///{self.database}",
+            "metrics__listen": f"127.0.0.1:{port}",
+            "workers": 1,
+            "threads": 1,
+            "job__retry_delay": 0.05,
+            **settings,
+        }
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}
+        environment = clean | {f"THUMBD_{name.upper()}": str(value) for name, value in said.items()}
+        what = ["-c", _PRELUDE + fault + _SERVE] if fault else ["-m", "daemon"]
+        log = self.root / f"daemon-{next(self._numbers)}.log"
+        running = Running([sys.executable, "-P", *what, "serve"], environment, log, port)
+        self._daemons.append(running.pid)
+        return running
+
+    # The spool.
+
+    def drop(self, job: dict[str, Any] | bytes, name: str = "job.json", folder: str = "in") -> None:
+        """As a careful client does: written elsewhere, renamed in."""
+        text = job if isinstance(job, bytes) else json.dumps(job).encode()
+        temporary = self.spool / folder / f".{name}.tmp"
+        temporary.write_bytes(text)
+        temporary.rename(self.spool / folder / name)
+
+    def reports(self, folder: str = "done") -> dict[str, Report]:
+        """The reports in `done` or `failed` by their file names."""
+        found = {}
+        for path in (self.spool / folder).glob("[!.]*.json"):
+            found[path.name] = Report.model_validate_json(path.read_bytes())
+        return found
+
+    def report(self, name: str = "job", folder: str = "done", seconds: float = PATIENCE) -> Report:
+        """Waits for the report of the job that was dropped as `<name>.json`, and gives it; there must be only one."""
+        pattern = f"{name}.*.json"
+        found = until(lambda: list((self.spool / folder).glob(pattern)), f"{folder}/{pattern}", seconds)
+        assert len(found) == 1, found
+        assert not list((self.spool / {"done": "failed", "failed": "done"}[folder]).glob(pattern))
+        return Report.model_validate_json(found[0].read_bytes())
+
+    def wait_for(self, number: int, folder: str = "done", seconds: float = PATIENCE) -> dict[str, Report]:
+        """Waits for so many reports."""
+        path = self.spool / folder
+
+        def there() -> bool:
+            return sum(not name.startswith(".") and name.endswith(".json") for name in os.listdir(path)) >= number
+
+        until(there, f"{number} reports in {folder}", seconds)
+        return self.reports(folder)
+
+    # The store.
+
+    def pictures(self, output: OutputReport) -> list[tuple[float, Path]]:
+        """When asked, and the file."""
+        if output.pictures is None:
+            assert output.at is not None
+            return [(output.at, self.store / output.path)]
+        return [(picture.at, self.store / picture.path) for picture in output.pictures if picture.path]
+
+    def check_pictures(self, report: Report, clip: Clip) -> None:
+        """Each picture shows the frame that it is to show."""
+        assert report.status == "completed", report
+        seen = [
+            (at, number_in(path), clip.number_at(Fraction(at)))
+            for output in report.outputs
+            for at, path in self.pictures(output)
+        ]
+        assert seen and all(number == wanted for _, number, wanted in seen), seen
+
+    def manifest(self, destination: str) -> Report:
+        return Report.model_validate_json((self.store / destination / MANIFEST).read_bytes())
+
+    def files(self) -> Iterator[Path]:
+        """All published files."""
+        for path in self.store.rglob("*"):
+            if path.is_file() and ".staging" not in path.parts:
+                yield path
+
+    def check_published(self, *reports: Report) -> None:
+        """Exactly one attempt published each of these jobs: the one that the report speaks of; all of it is whole, and
+        nothing else lies in the store."""
+        named = set()
+        for report in reports:
+            folder = (self.store / report.outputs[0].path).parent
+            assert Report.model_validate_json((folder / MANIFEST).read_bytes()) == report
+            named |= {folder / MANIFEST, *(self.store / file for output in report.outputs for file in output.files)}
+        assert set(self.files()) == named
+        for path in named:
+            check_whole(path)
+
+    def check_clean(self) -> None:
+        """Waits until nothing of any attempt or dead daemon is left."""
+        until(lambda: not (self.store / ".staging").exists(), "the staging folders are gone")
+        until(lambda: not self.orphans(), "there are no orphans")
+        left = [path for path in (self.spool / "claimed").rglob("*__*")]
+        assert not left
+
+    def orphans(self) -> list[int]:
+        """Workers of daemons that are gone."""
+        return [pid for pid, parent in _worker_processes() if parent in self._daemons and _state(parent) in ("", "Z")]
+
+    # The table.
+
+    def rows(self, columns: str = "*") -> list[dict[str, Any]]:
+        """What the job table holds, beside the daemon."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(f"select {columns} from jobs order by key")]
+
+    def row(self) -> dict[str, Any]:
+        """The only job in it."""
+        [row] = self.rows()
+        return row
+
+    def thumbd(self, *arguments: str) -> str:
+        """Runs the command beside the daemon; what it printed."""
+        environment = dict(os.environ) | {
+            "THUMBD_DATABASE": f"sqlite:///{self.database}",
+            "THUMBD_SPOOL__ROOT": str(self.spool),
+        }
+        command = [sys.executable, "-P", "-m", "daemon", *arguments]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def number_in(picture: Path) -> int:
+    """The number that a picture shows."""
+    with Image.open(picture) as image:
+        return read_number(np.asarray(image.convert("RGB"), np.uint8))
+
+
+def check_whole(path: Path) -> None:
+    """No file in the store is half written."""
+    if path.suffix == ".json":
+        Report.model_validate_json(path.read_bytes())
+    elif path.suffix == ".vtt":
+        assert path.read_text().startswith("WEBVTT") and path.read_text().endswith("\n")
+    else:
+        with Image.open(path) as image:
+            image.load()
+
+
+def _state(pid: int) -> str:
+    """The letter of a process's state in /proc; "" where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _worker_processes() -> Iterator[tuple[int, int]]:
+    """(process id, process id of the daemon that started it), as in the last but one argument of every worker."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal():
+            continue
+        try:
+            arguments = Path(f"/proc/{entry}/cmdline").read_bytes().split(b"\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"worker" in b" ".join(arguments) and len(arguments) > 4 and arguments[-2].isdigit():
+            yield int(entry), int(arguments[-2])
