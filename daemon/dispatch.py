@@ -263,7 +263,7 @@ class _Batch:
 
     async def _publish(self, held: Held, made: Made) -> None:
         report = _report(held, made)
-        await asyncio.to_thread(self._stagings[held.key].write, MANIFEST, report.json_bytes())
+        await asyncio.to_thread(self._stagings[held.key].write, {MANIFEST: report.json_bytes()})
         text = report.model_dump_json()
         dispatcher = self._dispatcher
         while (answer := await dispatcher.insist("publishing", lambda c: table.publishing(c, held, text))) == "wait":

@@ -6,6 +6,7 @@ a service's dialect). Unknown keys are refused by name; every complaint says whe
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -246,7 +247,12 @@ def _names(output: Thumbnail | Thumbnails | Sprite) -> tuple[str, str]:
 
 def may_write(output: Thumbnail | Thumbnails | Sprite, file: str) -> bool:
     """Whether a file of this name can be one of the output's."""
-    return re.fullmatch(_names(output)[1], file) is not None
+    return _pattern(output).fullmatch(file) is not None
+
+
+@lru_cache(maxsize=256)
+def _pattern(output: Thumbnail | Thumbnails | Sprite) -> re.Pattern[str]:
+    return re.compile(_names(output)[1])
 
 
 def _overlap(a: str, b: str) -> bool:

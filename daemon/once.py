@@ -45,7 +45,7 @@ async def run_once(
             if made is None or made.failure is not None:
                 raise made.failure if made and made.failure else Failure("the worker said nothing of the job")
             report = report_of(job, id, 1, made, destination)
-            staging.write(MANIFEST, report.json_bytes())
+            staging.write({MANIFEST: report.json_bytes()})
             store.publish(name, destination)
         finally:
             os.close(descriptor)

@@ -28,6 +28,8 @@ from daemon.task import (
 )
 from daemon.worker.handle import Worker
 
+_MOST_UNWRITTEN = 64 << 20  # bytes of a job's files that wait for the disk
+
 
 @dataclass(frozen=True)
 class Made:
@@ -51,7 +53,9 @@ class _Collected:
     reports: dict[int, OutputReport] = field(default_factory=dict)
     failures: dict[int, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    writing: float = 0.0
+    unwritten: dict[str, bytes] = field(default_factory=dict)
+    writing: "asyncio.Task[None] | None" = None
+    written_in: float = 0.0
     over: bool = False
     stopped: bool = False
 
@@ -66,6 +70,16 @@ class Tally:
     frames: int = 0
     codec: str = ""
     encoded: dict[str, int] = field(default_factory=dict)
+
+
+async def _write_behind(job: _Collected) -> None:
+    """Writes what has come, then what came meanwhile: the disk's time is not the worker's."""
+    while job.unwritten:
+        files, job.unwritten = job.unwritten, {}
+        begun = monotonic()
+        await asyncio.to_thread(job.staging.write, files)
+        job.written_in += monotonic() - begun
+    job.writing = None
 
 
 class Production:
@@ -83,29 +97,34 @@ class Production:
     async def run(self, worker: Worker, descriptor: int) -> AsyncGenerator[Made, None]:
         """Yields each job when it is over. Raises what `Worker.run` raises, the source's own failure, and
         StoreFailure; the jobs not yet yielded share that fate."""
-        async with aclosing(worker.run(self._task, descriptor)) as events:
-            async for event, body in events:
-                match event:
-                    case FileMade():
-                        await self._file(event, body)
-                    case OutputMade():
-                        self._output(event)
-                    case OutputFailed():
-                        self._output_failed(event)
-                    case JobOver():
-                        if (made := await self._job_over(event)) is not None:
-                            yield made
-                    case SourceMeasured():
-                        self._measured(event)
-                    case Planned():
-                        self._planned = self._per_job(event.pictures)
-                        self._tell(tuple(0 for _ in self._jobs))
-                    case Progress():
-                        self._tell(self._per_job(event.pictures))
-                    case TaskOver():
-                        self._task_over(event)
-                    case _:
-                        raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
+        try:
+            async with aclosing(worker.run(self._task, descriptor)) as events:
+                async for event, body in events:
+                    match event:
+                        case FileMade():
+                            await self._file(event, body)
+                        case OutputMade():
+                            self._output(event)
+                        case OutputFailed():
+                            self._output_failed(event)
+                        case JobOver():
+                            if (made := await self._job_over(event)) is not None:
+                                yield made
+                        case SourceMeasured():
+                            self._measured(event)
+                        case Planned():
+                            self._planned = self._per_job(event.pictures)
+                            self._tell(tuple(0 for _ in self._jobs))
+                        case Progress():
+                            self._tell(self._per_job(event.pictures))
+                        case TaskOver():
+                            self._task_over(event)
+                        case _:
+                            raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
+        finally:
+            # Nothing is written any more when the caller discards what was staged.
+            writing = [job.writing for job in self._jobs if job.writing is not None]
+            await asyncio.gather(*writing, return_exceptions=True)
 
     def stop(self, job: int) -> None:
         """Listens to nothing more about a job."""
@@ -123,11 +142,13 @@ class Production:
             if picture_header(body) != expected:
                 raise WorkerLied(f"the worker was stopped: {event.name!r} is not the picture that it says it is")
             self.tally.encoded[event.format] = self.tally.encoded.get(event.format, 0) + 1
-        begun = monotonic()
-        await asyncio.to_thread(job.staging.write, event.name, body)
-        job.writing += monotonic() - begun
         files[event.name] = len(body)
         self.tally.written_bytes += len(body)
+        job.unwritten[event.name] = body
+        if job.writing is None:
+            job.writing = asyncio.create_task(_write_behind(job))
+        elif sum(map(len, job.unwritten.values())) > _MOST_UNWRITTEN:
+            await job.writing
 
     def _output(self, event: OutputMade) -> None:
         if (found := self._asked(event.job, event.output)) is None:
@@ -163,6 +184,8 @@ class Production:
         if fatal is None and told != set(range(len(job.outputs))):
             raise WorkerLied("the worker was stopped: it said that a job is over whose outputs are not")
         job.over = True
+        if job.writing is not None:
+            await job.writing
         for output in job.failures:
             for file in job.files.get(output, ()):
                 await asyncio.to_thread(job.staging.remove, file)
@@ -176,7 +199,7 @@ class Production:
                 decode=round(times.open + times.decode, 6),
                 resize=round(times.resize, 6),
                 encode=round(times.encode, 6),
-                publish=round(job.writing, 6),
+                publish=round(job.written_in, 6),
             ),
             failure=fatal,
         )

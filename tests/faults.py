@@ -1,13 +1,17 @@
 """Faults for a daemon under test: what it calls is replaced in its own process, before it begins (see `harness`).
 
     before(Spool, "taken_in", die)                             killed before the first call
-    after(Path, "rename", die, calls=3, only=into("/film/"))   killed after the third call that `only` picks
+    after(Path, "rename", die, calls=3, only=to("/film/"))     killed after the third call that `only` picks
     before(os, "fsync", fail(errno.EIO), calls=range(1, 4))    three errors
+
+With a `fuse` a fault lies idle until the file of that name is there (`Site.light`). A fault that strikes at one call
+burns its fuse, so that a daemon that comes after is spared; others last until somebody removes the file.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Container
 from functools import wraps
 from pathlib import Path
@@ -16,15 +20,13 @@ from typing import Any, NoReturn
 Act = Callable[[], object]
 Only = Callable[..., bool]
 
+FUSES = Path("fuses")  # set by the harness
+ALWAYS = range(1, 1 << 60)
+
 
 def die() -> None:
     """kill -9, of this very process."""
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def pause() -> None:
-    """Stops until somebody sends SIGCONT."""
-    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def fail(number: int) -> Act:
@@ -36,56 +38,82 @@ def fail(number: int) -> Act:
     return act
 
 
-def before(owner: object, name: str, act: Act, calls: int | Container[int] = 1, only: Only | None = None) -> None:
+def hold(name: str) -> Act:
+    """Stays there, having said so, as long as the file `<name>.held` is there."""
+
+    def act() -> None:
+        held = FUSES / f"{name}.held"
+        held.touch()
+        while held.exists():
+            time.sleep(0.01)
+
+    return act
+
+
+def before(
+    owner: object,
+    name: str,
+    act: Act,
+    calls: int | Container[int] = 1,
+    only: Only | None = None,
+    fuse: str | None = None,
+) -> None:
     """Lets `act` happen before these calls of `owner.name`, counted from 1 among those that `only` picks."""
-    _replace(owner, name, act, calls, only, first=True)
+    _replace(owner, name, act, calls, only, fuse, first=True)
 
 
-def after(owner: object, name: str, act: Act, calls: int | Container[int] = 1, only: Only | None = None) -> None:
+def after(
+    owner: object,
+    name: str,
+    act: Act,
+    calls: int | Container[int] = 1,
+    only: Only | None = None,
+    fuse: str | None = None,
+) -> None:
     """Lets `act` happen after these calls of `owner.name`."""
-    _replace(owner, name, act, calls, only, first=False)
+    _replace(owner, name, act, calls, only, fuse, first=False)
 
 
-def into(part: str) -> Only:
-    """Picks calls one of whose paths holds `part`."""
-    return lambda *paths, **keys: any(part in str(path) for path in paths)
+def to(part: str) -> Only:
+    """Picks calls whose last path holds `part`."""
+    return lambda *paths: part in str(paths[-1])
 
 
-def file_in(part: str, while_there: Path | None = None) -> Only:
-    """Picks calls whose first argument is the descriptor of a file with `part` in its path; only while another file is
-    there, if one is given."""
-
-    def picked(descriptor: int, *rest: object) -> bool:
-        if while_there is not None and not os.path.lexists(while_there):
-            return False
-        return part in os.readlink(f"/proc/self/fd/{descriptor}")
-
-    return picked
+def file_in(part: str) -> Only:
+    """Picks calls whose first argument is the descriptor of a file or folder with `part` in its path."""
+    return lambda descriptor, *rest: part in os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 def _replace(
-    owner: object, name: str, act: Act, calls: int | Container[int], only: Only | None, *, first: bool
+    owner: object, name: str, act: Act, calls: int | Container[int], only: Only | None, fuse: str | None, *, first: bool
 ) -> None:
     real: Callable[..., Any] = getattr(owner, name)
-    struck = range(calls, calls + 1) if isinstance(calls, int) else calls
     lock = threading.Lock()
     count = 0
 
-    def is_struck(*args: object, **keys: object) -> bool:
+    def strikes(*args: object, **keys: object) -> bool:
         nonlocal count
+        if fuse is not None and not os.path.lexists(FUSES / fuse):
+            return False
         if only is not None and not only(*args, **keys):
             return False
         with lock:
             count += 1
-            return count in struck
+            if not isinstance(calls, int):
+                return count in calls
+            if count == calls and fuse is not None:
+                (FUSES / fuse).unlink()
+                count = 0
+                return True
+            return count == calls
 
     @wraps(real)
     def replaced(*args: object, **keys: object) -> object:
-        now = is_struck(*args, **keys)
-        if now and first:
+        struck = strikes(*args, **keys)
+        if struck and first:
             act()
         result = real(*args, **keys)
-        if now and not first:
+        if struck and not first:
             act()
         return result
 

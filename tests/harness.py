@@ -37,11 +37,12 @@ PATIENCE = 40.0  # seconds that nothing on a busy machine should take
 _POLL = 0.02
 
 # What the code of a fault may name.
-_PRELUDE = f"""
-import sys; sys.path.insert(0, {str(TESTS)!r})
-import errno, functools, os
+_PRELUDE = """
+import sys; sys.path.insert(0, {tests!r})
+import errno, functools, os, signal
 from pathlib import Path
-from faults import after, before, die, fail, file_in, into, pause
+import faults; faults.FUSES = Path({fuses!r})
+from faults import ALWAYS, after, before, die, fail, file_in, hold, to
 """
 _SERVE = "\nfrom daemon.cli import main\nmain()\n"
 
@@ -106,10 +107,6 @@ class Running:
         """Waits until it dies of SIGKILL, by a fault of its own."""
         assert self.exit_code() == -signal.SIGKILL
 
-    def paused(self) -> None:
-        """Waits until it is stopped, by a fault of its own."""
-        until(lambda: _state(self.pid) == "T", "the daemon stops")
-
     def log(self) -> list[dict[str, Any]]:
         """Its log so far."""
         lines = self.log_file.read_text().splitlines()
@@ -162,9 +159,11 @@ class Site:
     def __init__(self, root: Path, *media: Path) -> None:
         self.root = root
         self.spool, self.store, self.database = root / "spool", root / "store", root / "thumbd.db"
+        self.fuses = root / "fuses"
         self._media = media
         self._daemons: list[int] = []
         self._numbers = count(1)
+        self.fuses.mkdir()
         for folder in ("in", "in/high", "in/low", "done", "failed"):
             (self.spool / folder).mkdir(parents=True, exist_ok=True)
 
@@ -189,11 +188,36 @@ class Site:
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}
         environment = clean | {f"THUMBD_{name.upper()}": str(value) for name, value in said.items()}
-        what = ["-c", _PRELUDE + fault + _SERVE] if fault else ["-m", "daemon"]
+        prelude = _PRELUDE.format(tests=str(TESTS), fuses=str(self.fuses))
+        what = ["-c", prelude + fault + _SERVE] if fault else ["-m", "daemon"]
         log = self.root / f"daemon-{next(self._numbers)}.log"
         running = Running([sys.executable, "-P", *what, "serve"], environment, log, port)
         self._daemons.append(running.pid)
         return running
+
+    def freeze(self, daemon: Running) -> None:
+        """Stops a daemon, but not within a transaction: SQLite's lock would stop all the others."""
+
+        def frozen() -> bool:
+            daemon.signal(signal.SIGSTOP)
+            until(lambda: _state(daemon.pid) == "T", "the daemon stops")
+            with closing(sqlite3.connect(self.database, timeout=0, isolation_level=None)) as connection:
+                try:
+                    connection.execute("begin immediate").execute("rollback")
+                    return True
+                except sqlite3.OperationalError:
+                    daemon.signal(signal.SIGCONT)
+                    return False
+
+        until(frozen, "the daemon is stopped outside of a transaction")
+
+    def light(self, fuse: str) -> None:
+        """Lets the fault with this fuse happen."""
+        (self.fuses / fuse).touch()
+
+    def put_out(self, fuse: str) -> None:
+        """Ends it."""
+        (self.fuses / fuse).unlink(missing_ok=True)
 
     # The spool.
 
@@ -251,23 +275,24 @@ class Site:
     def manifest(self, destination: str) -> Report:
         return Report.model_validate_json((self.store / destination / MANIFEST).read_bytes())
 
-    def files(self) -> Iterator[Path]:
+    def files(self, destination: str = "") -> Iterator[Path]:
         """All published files."""
-        for path in self.store.rglob("*"):
+        for path in (self.store / destination).rglob("*"):
             if path.is_file() and ".staging" not in path.parts:
                 yield path
 
-    def check_published(self, *reports: Report) -> None:
-        """Exactly one attempt published each of these jobs: the one that the report speaks of; all of it is whole, and
-        nothing else lies in the store."""
-        named = set()
+    def check_published(self, *reports: Report, with_nothing_else: bool = True) -> None:
+        """One attempt published each of these jobs: the one that its report speaks of. All of it is whole, and there is
+        nothing else at its destination."""
         for report in reports:
-            folder = (self.store / report.outputs[0].path).parent
-            assert Report.model_validate_json((folder / MANIFEST).read_bytes()) == report
-            named |= {folder / MANIFEST, *(self.store / file for output in report.outputs for file in output.files)}
-        assert set(self.files()) == named
-        for path in named:
-            check_whole(path)
+            assert report.status == "completed", report
+            destination = report.outputs[0].path.rpartition("/")[0]
+            assert self.manifest(destination) == report
+            named = {f"{destination}/{MANIFEST}", *(file for output in report.outputs for file in output.files)}
+            there = {str(path.relative_to(self.store)) for path in self.files(destination)}
+            assert named == there if with_nothing_else else named <= there
+            for file in there:
+                check_whole(self.store / file)
 
     def check_clean(self) -> None:
         """Waits until nothing of any attempt or dead daemon is left."""

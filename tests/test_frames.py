@@ -120,8 +120,8 @@ def keyframe_for(clip: Clip, at: Fraction, how: How) -> int:
 def around_keyframes(clip: Clip) -> list[Fraction]:
     """The ends, the borders of some keyframes, and the middles between them, where the nearest changes."""
     times = key_times(clip)
-    some = times[:: max(1, len(times) // 4)]
-    middles = [(one + other) / 2 for one, other in pairwise(times)][:: max(1, len(times) // 3)]
+    some = times[:: max(1, len(times) // 3)]
+    middles = [(one + other) / 2 for one, other in pairwise(times)][:: max(1, len(times) // 2)]
     near = {max(Fraction(0), time + shift) for time in (*some, *middles) for shift in (-TINY, 0, TINY)}
     return sorted({*near, Fraction(0), clip.times[len(clip.times) // 7], clip.end})
 

@@ -11,18 +11,19 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
 
 STAGING = ".staging"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _REPLACED = ".replaced-manifest"
 
 
 class Staging:
-    """The files of one attempt, before they are published. Every file is on disk when `write` returns."""
+    """The files of one attempt, before they are published. They are on disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,22 +32,26 @@ class Staging:
     def name(self) -> str:
         return self._path.name
 
-    def write(self, file: str, data: bytes) -> None:
-        """Raises StoreFailure where the disk is full or broken; the file is gone then."""
-        path = self._path / file
-        with _store_failures(f"writing {file}"):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Writes whole files. Raises StoreFailure where the disk is full or broken; none of them is there then."""
+        with _store_failures(f"writing {next(iter(files), '')}"):
+            descriptors: dict[str, int] = {}
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                for file, data in files.items():
+                    descriptors[file] = descriptor = os.open(self._path / file, _NEW, 0o644)
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                for descriptor in descriptors.values():
+                    os.fsync(descriptor)
             except OSError:
-                # After a failed fsync the pages may be marked clean: this file is not tried a second time.
-                path.unlink(missing_ok=True)
+                # After a failed fsync the pages may be marked clean: these files are not tried a second time.
+                for file in descriptors:
+                    (self._path / file).unlink(missing_ok=True)
                 raise
             finally:
-                os.close(descriptor)
+                for descriptor in descriptors.values():
+                    os.close(descriptor)
 
     def remove(self, file: str) -> None:
         """A file that is not wanted after all."""
