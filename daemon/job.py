@@ -5,6 +5,7 @@ a service's dialect). Unknown keys are refused by name; every complaint says whe
 """
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import combinations
@@ -58,7 +59,7 @@ def _check_destination(path: str) -> str:
 
 
 def _check_pattern(pattern: str) -> str:
-    if not re.fullmatch(r"[^{}]*\{n(:0?[1-9])?\}[^{}]*", pattern):
+    if not re.fullmatch(r"[^{}]*\{n(:0[1-9])?\}[^{}]*", pattern):
         raise ValueError(f'{pattern[:40]!r} must hold the number once, as in "thumb_{{n:04}}"')
     check_part(pattern.format(n=1))
     return pattern
@@ -173,9 +174,8 @@ class Sprite(_Series):
     @model_validator(mode="before")
     @classmethod
     def _other_sizes_replace_the_default_width(cls, said: Any) -> Any:
-        if isinstance(said, dict) and "width" not in said and {"height", "short_side"} & said.keys():
-            return {**said, "width": None}
-        return said
+        sized = isinstance(said, dict) and any(said.get(key) is not None for key in ("height", "short_side"))
+        return {"width": None, **said} if sized else said
 
     def file(self, number: int) -> str:
         """The file name of sheet `number`, counted from 0."""
@@ -209,15 +209,16 @@ class Job(_Model):
             for n, output in enumerate(self.outputs, 1)
         )
         object.__setattr__(self, "outputs", named)
-        for a, b in combinations([("the manifest", re.escape(MANIFEST)), *map(_names, named)], 2):
-            if any(_overlap(x, y) for x in a[1].split("|") for y in b[1].split("|")):
-                raise ValueError(f"{a[0]} and {b[0]} would write the same file: give them different names")
+        writers = [("the manifest", (Files(MANIFEST, ""),)), *((f"output {o.name!r}", files_of(o)) for o in named)]
+        for (who, files), (other, others) in combinations(writers, 2):
+            if any(one.meets(another) for one in files for another in others):
+                raise ValueError(f"{who} and {other} would write the same file: give them different names")
         return self
 
     @classmethod
     def read(cls, text: str | bytes) -> "Job":
         """Reads a job's JSON. Raises `BadJob` naming each wrong key, its place and what is wrong there."""
-        if len(text) > MAX_JOB_BYTES:
+        if len(text.encode() if isinstance(text, str) else text) > MAX_JOB_BYTES:
             raise BadJob("a job is one JSON object of at most 1 MiB")
         try:
             said = from_json(text, allow_inf_nan=False)
@@ -234,32 +235,54 @@ class Job(_Model):
             raise BadJob(explain(error)) from None
 
 
-def _names(output: Thumbnail | Thumbnails | Sprite) -> tuple[str, str]:
-    """Who writes, and the file names it writes: literals with `\\d+` for a number, parted by `|`."""
-    who, vtt = f"output {output.name!r}", re.escape(output.name + ".vtt")
+@dataclass(frozen=True)
+class Files:
+    """File names that an output may write: `before` + `after`, with a number between them where `numbered`."""
+
+    before: str
+    after: str
+    numbered: bool = False
+
+    def holds(self, name: str) -> bool:
+        if not self.numbered:
+            return name == self.before + self.after
+        number = name[len(self.before) : len(name) - len(self.after)]
+        return name.startswith(self.before) and name.endswith(self.after) and number.isdecimal() and number.isascii()
+
+    def meets(self, other: "Files") -> bool:
+        """Whether both may write one name."""
+        if not self.numbered or not other.numbered:
+            one, many = (other, self) if self.numbered else (self, other)
+            return many.holds(one.before + one.after)
+        short, long = sorted((self.before, other.before), key=len)
+        tail, longer_tail = sorted((self.after, other.after), key=len)
+        return (
+            long.startswith(short)
+            and longer_tail.endswith(tail)
+            and _only_digits(long[len(short) :])
+            and _only_digits(longer_tail[: len(longer_tail) - len(tail)])
+        )
+
+
+def _only_digits(text: str) -> bool:
+    return not text or (text.isascii() and text.isdecimal())
+
+
+@lru_cache(maxsize=256)
+def files_of(output: Thumbnail | Thumbnails | Sprite) -> tuple[Files, ...]:
+    """All that an output may write."""
+    suffix, vtt = SUFFIX[output.format], Files(output.name, ".vtt")
     if isinstance(output, Thumbnail):
-        return who, re.escape(output.file)
-    if isinstance(output, Sprite):
-        return who, rf"{re.escape(output.name)}\-\d+{re.escape(SUFFIX[output.format])}|{vtt}"
-    stem = re.sub(r"\\\{n.*?\\\}", r"\\d+", re.escape(output.files or f"{output.name}-{{n}}"))
-    return who, rf"{stem}{re.escape(SUFFIX[output.format])}|{vtt}"
+        return (Files(output.name, suffix),)
+    if isinstance(output, Sprite) or output.files is None:
+        return Files(output.name + "-", suffix, numbered=True), vtt
+    before, after = re.split(r"\{n[^}]*\}", output.files)
+    return Files(before, after + suffix, numbered=True), vtt
 
 
 def may_write(output: Thumbnail | Thumbnails | Sprite, file: str) -> bool:
     """Whether a file of this name can be one of the output's."""
-    return _pattern(output).fullmatch(file) is not None
-
-
-@lru_cache(maxsize=256)
-def _pattern(output: Thumbnail | Thumbnails | Sprite) -> re.Pattern[str]:
-    return re.compile(_names(output)[1])
-
-
-def _overlap(a: str, b: str) -> bool:
-    def sample(pattern: str) -> str:
-        return re.sub(r"\\(.)", r"\1", pattern.replace(r"\d+", "0001"))
-
-    return bool(re.fullmatch(a, sample(b)) or re.fullmatch(b, sample(a)))
+    return any(files.holds(file) for files in files_of(output))
 
 
 def explain(error: ValidationError) -> str:
@@ -267,22 +290,21 @@ def explain(error: ValidationError) -> str:
     lines = []
     for entry in error.errors(include_url=False)[:8]:
         place = ""
-        for step in entry["loc"]:
+        for position, step in enumerate(entry["loc"]):
             if isinstance(step, int):
                 place += f"[{step}]"
-            elif step not in _UNION_STEPS:
+            elif position != _TAG or entry["loc"][0] != "outputs":
                 place += f".{step}"
         text = entry["msg"].removeprefix("Value error, ")
         if entry["type"] == "extra_forbidden":
             text = "unknown key"
         elif entry["type"] not in ("value_error", "missing", "json_invalid"):
             text += f" (got {str(entry['input'])[:60]!r})"
-        lines.append(f"{place.lstrip('.') or 'job'}: {text}")
+        lines.append(f"{place.lstrip('.')[:100] or 'job'}: {text[:300]}")
     return "; ".join(dict.fromkeys(lines))
 
 
-# Steps that pydantic puts into a place for its own reasons: the tags of the union.
-_UNION_STEPS = {"thumbnail", "thumbnails", "sprite"}
+_TAG = 2  # in outputs[0].width pydantic puts the kind of output, which tells it apart, at this step
 
 
 def job_schema() -> dict[str, Json]:

@@ -39,17 +39,24 @@ class Time:
             return said
         if isinstance(said, bool) or not isinstance(said, int | float | str):
             raise ValueError(f"a time is {_HOW}")
-        if not isinstance(said, str):
-            number = Decimal(repr(said))
-            if not number.is_finite() or not 0 <= number <= _LIMIT:
-                raise ValueError(f"a time lies between 0 and {_LIMIT} seconds, not {said!r}")
-            return cls(Fraction(number))
-        text = said.strip()
+        time = cls._parse(said.strip()) if isinstance(said, str) else cls._number(said)
+        if time.relative and time.value > 1:
+            raise ValueError(f"a percentage lies between 0% and 100%, not {said!r}")
+        if not 0 <= time.value <= _LIMIT:
+            raise ValueError(f"a time lies between 0 and {_LIMIT} seconds, not {said!r}")
+        return time
+
+    @classmethod
+    def _number(cls, said: float) -> "Time":
+        number = Decimal(repr(said))
+        if not number.is_finite():
+            raise ValueError(f"a time lies between 0 and {_LIMIT} seconds, not {said!r}")
+        return cls(Fraction(number))
+
+    @classmethod
+    def _parse(cls, text: str) -> "Time":
         if match := _PERCENT.fullmatch(text):
-            share = Fraction(match[1]) / 100
-            if share > 1:
-                raise ValueError(f"a percentage lies between 0% and 100%, not {text!r}")
-            return cls(share, relative=True)
+            return cls(Fraction(match[1]) / 100, relative=True)
         if _SECONDS.fullmatch(text):
             return cls(Fraction(text))
         if match := _CLOCK.fullmatch(text):
@@ -80,8 +87,9 @@ class Time:
 
 
 def _positive(time: Time) -> Time:
-    if time.value <= 0:
-        raise ValueError("must be more than 0")
+    least = Fraction(1, 10**9 if time.relative else 1000)
+    if time.value < least:
+        raise ValueError("must be at least a millisecond")
     return time
 
 

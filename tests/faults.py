@@ -75,8 +75,13 @@ def after(
 
 
 def to(part: str) -> Only:
-    """Picks calls whose last path holds `part`."""
-    return lambda *paths: part in str(paths[-1])
+    """Picks calls the last of whose paths holds `part`."""
+
+    def picked(*arguments: object, **keys: object) -> bool:
+        paths = [argument for argument in arguments if isinstance(argument, str | Path)]
+        return part in str(paths[-1])
+
+    return picked
 
 
 def file_in(part: str) -> Only:

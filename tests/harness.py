@@ -238,9 +238,14 @@ class Site:
     def report(self, name: str = "job", folder: str = "done", seconds: float = PATIENCE) -> Report:
         """Waits for the report of the job that was dropped as `<name>.json`, and gives it; there must be only one."""
         pattern = f"{name}.*.json"
-        found = until(lambda: list((self.spool / folder).glob(pattern)), f"{folder}/{pattern}", seconds)
+
+        def there() -> list[Path]:
+            found = [*(self.spool / "done").glob(pattern), *(self.spool / "failed").glob(pattern)]
+            assert all(path.parent.name == folder for path in found), [path.read_text() for path in found]
+            return found
+
+        found = until(there, f"{folder}/{pattern}", seconds)
         assert len(found) == 1, found
-        assert not list((self.spool / {"done": "failed", "failed": "done"}[folder]).glob(pattern))
         return Report.model_validate_json(found[0].read_bytes())
 
     def wait_for(self, number: int, folder: str = "done", seconds: float = PATIENCE) -> dict[str, Report]:
@@ -298,7 +303,7 @@ class Site:
         """Waits until nothing of any attempt or dead daemon is left."""
         until(lambda: not (self.store / ".staging").exists(), "the staging folders are gone")
         until(lambda: not self.orphans(), "there are no orphans")
-        left = [path for path in (self.spool / "claimed").rglob("*__*")]
+        left = [path for path in (self.spool / "claimed").glob("*/[!.]*")]
         assert not left
 
     def orphans(self) -> list[int]:

@@ -42,12 +42,16 @@ before(Folder, "publish", hold("publish"), fuse="hold-publish")
 before(Path, "rename", hold("old-manifest"), only=to(".replaced-manifest"), fuse="hold-old-manifest")
 after(Path, "rename", hold("renames"), only=to("/replaced-"), calls=2, fuse="hold-renames")
 
-before(os, "write", fail(errno.ENOSPC), calls=range(3, 6), only=file_in("/.staging/"), fuse="full-pictures")
-before(os, "fsync", fail(errno.EIO), calls=range(2, 4), only=file_in("/.staging/"), fuse="sync-pictures")
-before(os, "fsync", fail(errno.EIO), calls=range(1, 3), only=file_in("manifest.json"), fuse="sync-manifest")
-before(os, "open", fail(errno.ENOSPC), calls=range(1, 3), only=lambda path, *_: ".staging" in str(path), fuse="no-files")
-before(Path, "rename", fail(errno.ENOSPC), calls=range(1, 3), only=to("/store/"), fuse="no-renames")
-before(os, "fsync", fail(errno.EIO), calls=range(1, 3), only=file_in("/done"), fuse="sync-report")
+before(os, "write", fail(errno.ENOSPC), calls=3, only=file_in("/.staging/"), fuse="full-picture")
+before(os, "fsync", fail(errno.EIO), calls=2, only=file_in("/.staging/"), fuse="sync-picture")
+before(os, "fsync", fail(errno.EIO), only=file_in("/manifest.json"), fuse="sync-manifest")
+before(Path, "mkdir", fail(errno.ENOSPC), only=to("/.staging/"), fuse="no-staging")
+before(Path, "rename", fail(errno.ENOSPC), only=to("/store/"), fuse="no-rename")
+before(os, "fsync", fail(errno.EIO), only=file_in("/done/"), fuse="sync-report")
+before(os, "open", fail(errno.ENOSPC), only=to("/done/"), fuse="no-report")
+before(os, "open", fail(errno.EMFILE), only=to("/in/"), fuse="no-descriptor")
+before(Path, "rename", fail(errno.EIO), only=to("/claimed/"), fuse="no-claim")
+before(Path, "unlink", fail(errno.EIO), only=to("__no-unlink"), fuse="no-unlink")
 for call in ("write", "fsync"):
     before(os, call, fail(errno.ENOSPC), calls=ALWAYS, only=file_in("/store/"), fuse="full-for-long")
 """
@@ -186,11 +190,22 @@ def test_a_paused_daemon_publishes_nothing_when_it_wakes_up(relay: Relay, where:
     relay.settled(last)
 
 
-BROKEN = ["full-pictures", "sync-pictures", "sync-manifest", "no-files", "no-renames", "sync-report"]
+BROKEN = [
+    "full-picture",
+    "sync-picture",
+    "sync-manifest",
+    "no-staging",
+    "no-rename",
+    "sync-report",
+    "no-report",
+    "no-descriptor",
+    "no-claim",
+    "no-unlink",
+]
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_the_disk_says_no_for_a_while(relay: Relay, fault: str) -> None:
+def test_the_disk_says_no_once(relay: Relay, fault: str) -> None:
     relay.site.light(fault)
     relay.site.drop(relay.job(fault), f"{fault}.json")
     report = relay.site.report(fault)

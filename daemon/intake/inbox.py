@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from watchfiles import Change, awatch
 
 from daemon.errors import BadJob
-from daemon.intake.spool import FOLDERS, Dropped, Spool, parse
+from daemon.intake.spool import FOLDERS, Dropped, Spool, Unfit, parse
 from daemon.job import Job
 from daemon.jobs import table
 from daemon.jobs.database import Database
@@ -99,13 +99,16 @@ class Inbox:
     async def recover(self, owner: str, lease: float, policy: Policy) -> list[Publication]:
         """Takes over what owners that are gone have left; publications that are to be rolled forward."""
         lost = await asyncio.to_thread(lambda: list(self._spool.lost_owners()))
-        for gone, _ in lost:
-            for dropped in await asyncio.to_thread(self._spool.unfinished, gone):
-                await self._accept(dropped)
         names = [gone for gone, _ in lost]
-        taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
-        for gone, lock in lost:
-            await asyncio.to_thread(self._spool.bury, gone, lock)
+        safe = False
+        try:
+            for gone in names:
+                await self._accept_all(await asyncio.to_thread(self._spool.unfinished, gone))
+            taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
+            safe = True
+        finally:
+            for gone, lock in lost:
+                self._spool.bury(gone, lock) if safe else self._spool.leave(lock)
         if taken.queued or taken.failed or taken.publications or names:
             log.info("took over", owners=len(names), queued=taken.queued, publishing=len(taken.publications))
             self._accepted()
@@ -113,27 +116,35 @@ class Inbox:
         return list(taken.publications)
 
     async def _take_in(self) -> bool:
+        # What is claimed still could not be brought to its end: the disk or the table said no.
+        left_over = await asyncio.to_thread(self._spool.unfinished, self._spool.owner)
         begun = monotonic()
         scan = await asyncio.to_thread(self._spool.scan, _AT_ONCE)
         self._metrics.spool_scan_duration.observe(monotonic() - begun)
         for folder, count in scan.seen.items():
             self._metrics.spool_files.labels(folder).set(count)
-        for refused in scan.refused:
-            self._metrics.jobs_rejected.labels("spool", refused.reason).inc()
-            log.warning("refused", file=refused.name, folder=refused.folder, reason=refused.message)
-        await asyncio.gather(*map(self._accept, scan.claimed))
-        if scan.claimed:
-            self._accepted()
+        for left in scan.left:
+            self._metrics.jobs_rejected.labels("spool", left.why.reason).inc()
+            log.warning("left", file=left.name, folder=left.folder, reason=left.why.message)
+        await self._accept_all([*left_over, *scan.claimed])
         return scan.more
 
+    async def _accept_all(self, claimed: Sequence[Dropped]) -> None:
+        """Raises what came in the way of the first that could not be accepted, after all were tried."""
+        outcomes = await asyncio.gather(*map(self._accept, claimed), return_exceptions=True)
+        if claimed:
+            self._accepted()
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
     async def _accept(self, dropped: Dropped) -> None:
-        """From a claimed file to a committed row. Doing it twice makes one row."""
-        try:
-            job = parse(dropped.text)
-        except BadJob as bad:
-            self._metrics.jobs_rejected.labels("spool", bad.code).inc()
-            log.warning("refused", file=dropped.name, reason=bad.message)
-            await asyncio.to_thread(self._spool.refuse, dropped.path, dropped.name, dropped.key, bad.message)
+        """From a claimed file to a committed row, or to a refusal. Doing it twice makes one row, or one refusal."""
+        job = _judge(dropped)
+        if isinstance(job, Unfit):
+            self._metrics.jobs_rejected.labels("spool", job.reason).inc()
+            log.warning("refused", file=dropped.name, reason=job.message)
+            await asyncio.to_thread(self._spool.refuse, dropped, job.message)
             return
         new = new_job(job, dropped.key, _PRIORITY_OF.get(dropped.folder, "normal"), dropped.name)
         if await self._database.run(lambda c: table.add(c, new)):
@@ -143,6 +154,18 @@ class Inbox:
             self._due.set()
             log.info("known already", job_id=new.id, org=new.org, file=dropped.name)
         await asyncio.to_thread(self._spool.taken_in, dropped)
+
+
+def _judge(dropped: Dropped) -> Job | Unfit:
+    if isinstance(dropped.held, Unfit):
+        return dropped.held
+    try:
+        return parse(dropped.held)
+    except BadJob as bad:
+        return Unfit(bad.code, bad.message)
+    except Exception as error:  # a fault of our own: one file must not end every daemon that finds it
+        log.exception("internal error", file=dropped.name)
+        return Unfit("failed", f"internal error: {type(error).__name__}")
 
 
 def new_job(job: Job, key: str, priority: str = "normal", report_to: str | None = None) -> NewJob:

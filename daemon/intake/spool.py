@@ -2,6 +2,7 @@
 
     in/  in/high/  in/low/     jobs are dropped here; names beginning with "." or ending in .tmp .part ~ are left alone
     claimed/<owner>/           private to a daemon: <ulid>__<name>, and a lock that it holds for its life
+                               (<ulid>_high_<name>, <ulid>_low_<name> where that is where it was dropped)
     done/  failed/             reports, <name>.<id>.json
 
 A file is discovered by scanning, read when it is complete, claimed by renaming (which gives it its id), and belongs to
@@ -28,31 +29,49 @@ from daemon.report import ErrorReport, Report
 from daemon.ulid import new_ulid
 
 FOLDERS = {"high": "in/high", "normal": "in", "low": "in/low"}
+_MARKS = {"in/high": "high", "in": "", "in/low": "low"}
+_FOLDER_OF = {mark: folder for folder, mark in _MARKS.items()}
 _LOCK = ".lock"
 _SETTLE_SECONDS = 30.0  # a file that is still no complete job after these is none
 _NAME_BYTES = 255
+# What opening says of files that will never be read.
+_UNFIT = {
+    errno.ELOOP: "a link",
+    errno.EACCES: "unreadable",
+    errno.EPERM: "unreadable",
+    errno.ENXIO: "no plain file",
+    errno.ENODEV: "no plain file",
+}
 _LEFT_ALONE = (".tmp", ".part", "~")
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """Why a file is no job."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Dropped:
-    """A file that was claimed: `path` in the owner's folder, `key` its ULID, `name` as it was dropped."""
+    """A file that was claimed: `path` in the owner's folder, `key` its ULID, `name` as it was dropped, what it held, or
+    why that is no job."""
 
     path: Path
     key: str
     name: str
     folder: str
-    text: bytes
+    held: bytes | Unfit
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A file that is no job, and why."""
+class Left:
+    """A file that cannot be taken and stays where it is: told of once."""
 
     name: str
     folder: str
-    reason: str
-    message: str
+    why: Unfit
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ class Scan:
     """What one look into the drop folders found. `more`: there is more than was taken."""
 
     claimed: tuple[Dropped, ...]
-    refused: tuple[Refused, ...]
+    left: tuple[Left, ...]
     seen: dict[str, int]
     more: bool
 
@@ -74,7 +93,8 @@ class Spool:
         self._settle_seconds = settle_seconds
         self._mine = root / "claimed" / owner
         self._lock: int | None = None
-        self._ignored: set[tuple[str, int]] = set()
+        self._no_files: set[tuple[str, int]] = set()
+        self._told: set[tuple[str, str, str]] = set()
 
     def open(self) -> None:
         """Makes the folders and takes this owner's lock. Raises OSError."""
@@ -101,9 +121,9 @@ class Spool:
     # Coming in.
 
     def scan(self, most: int) -> Scan:
-        """Claims up to `most` complete jobs, by priority and name."""
+        """Claims up to `most` complete jobs, and what will never be one, by priority and name."""
         claimed: list[Dropped] = []
-        refused: list[Refused] = []
+        left: list[Left] = []
         seen: dict[str, int] = {}
         more = False
         for folder in FOLDERS.values():
@@ -116,9 +136,10 @@ class Spool:
                 match self._take(folder, name):
                     case Dropped() as dropped:
                         claimed.append(dropped)
-                    case Refused() as refusal:
-                        refused.append(refusal)
-        return Scan(tuple(claimed), tuple(refused), seen, more and bool(claimed or refused))
+                    case Left() as stays if (stays.folder, stays.name, stays.why.message) not in self._told:
+                        self._told.add((stays.folder, stays.name, stays.why.message))
+                        left.append(stays)
+        return Scan(tuple(claimed), tuple(left), seen, more and bool(claimed))
 
     def _names(self, folder: str, most: int) -> tuple[list[str], int]:
         """The first names in order, in bounded memory however many there are, and how many there are."""
@@ -129,7 +150,7 @@ class Spool:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if name.startswith(".") or name.endswith(_LEFT_ALONE):
+                    if name.startswith(".") or name.endswith(_LEFT_ALONE) or (name, entry.inode()) in self._no_files:
                         continue
                     if folder == "in" and name in ("high", "low") and entry.is_dir(follow_symlinks=False):
                         continue
@@ -140,70 +161,49 @@ class Spool:
         first = heapq.nsmallest(2 * most, names())
         return first, count
 
-    def _take(self, folder: str, name: str) -> Dropped | Refused | None:
-        """Claims one file; None if it is not complete yet, is gone, or cannot be moved."""
+    def _take(self, folder: str, name: str) -> Dropped | Left | None:
+        """Claims one file; None if it is not complete yet, or gone."""
         path = self.root / folder / name
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            what = "a link" if error.errno == errno.ELOOP else "unreadable"
-            return self._refuse(path, folder, name, "not_a_file", f"{name}: it is {what}: jobs are plain files")
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return self._ignore(folder, name, status)
-            if status.st_size > MAX_JOB_BYTES:
-                return self._refuse(path, folder, name, "too_large", f"{name}: a job has at most 1 MiB")
-            text = os.pread(descriptor, MAX_JOB_BYTES + 1, 0)
-        finally:
-            os.close(descriptor)
-        if not _is_object(text):
-            if time() - status.st_mtime < self._settle_seconds:
-                return None  # still being written, perhaps
-            return self._refuse(path, folder, name, "not_json", f"{name}: it is not one JSON object")
         key = new_ulid()
-        target = self._mine / f"{key}__{_short(name, _NAME_BYTES - 28)}"
+        target = self._mine / f"{key}_{_MARKS[folder]}_{_short(name, _NAME_BYTES - 32)}"
         try:
+            held, status = _read(path)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+                self._no_files.add((name, status.st_ino))
+                return Left(name, folder, Unfit("not_a_file", f"{name!r}: it is no plain file, and is left there"))
+            if isinstance(held, bytes) and not _is_object(held):
+                if time() - status.st_ctime < self._settle_seconds:
+                    return None  # still being written, perhaps
+                held = Unfit("not_json", f"{name!r}: it is not one JSON object")
             path.rename(target)
+            if target.lstat().st_ino != status.st_ino:
+                held, _ = _read(target)  # somebody renamed another file over it after it was read
         except FileNotFoundError:
             return None  # another daemon was faster
-        if target.stat().st_ino != status.st_ino:
-            text = target.read_bytes()  # somebody renamed another file over it after it was read
-        return Dropped(target, key, name, folder, text)
+        except OSError as error:
+            return Left(name, folder, Unfit("left", f"{name!r}: {error.strerror}: it is tried again and again"))
+        return Dropped(target, key, name, folder, held)
 
-    def _ignore(self, folder: str, name: str, status: os.stat_result) -> Refused | None:
-        """A folder, a pipe, a device: left where it is, told of once."""
-        if (name, status.st_ino) in self._ignored:
-            return None
-        self._ignored.add((name, status.st_ino))
-        return Refused(name, folder, "not_a_file", f"{name}: it is no plain file, and is left where it is")
-
-    def _refuse(self, path: Path, folder: str, name: str, reason: str, message: str) -> Refused | None:
-        refused = Refused(name, folder, reason, message)
-        with contextlib.suppress(FileNotFoundError):
-            self.refuse(path, name, new_ulid(), message)
-            return refused
-        return None
-
-    def refuse(self, path: Path, name: str, key: str, message: str, id: str | None = None) -> None:
-        """Moves a file that is no job to `failed/`, its reason beside it."""
+    def refuse(self, dropped: Dropped, message: str) -> None:
+        """Moves a claimed file that is no job to `failed/`, the reason beside it. May be done twice."""
         error = ErrorReport(code=BadJob.code, message=message)
-        report = Report(id=id or key, org="default", status="failed", error=error)
-        path.rename(self.root / "failed" / f"{_short(_stem(name), _NAME_BYTES - 40)}.{key}.rejected")
-        _write(self.root / "failed" / _report_name(name, id or key), report.json_bytes())
+        report = Report(id=dropped.key, org="default", status="failed", error=error)
+        _write(self.root / "failed" / _report_name(dropped.name, dropped.key), report.json_bytes())
+        name = f"{_short(_stem(dropped.name), _NAME_BYTES - 40)}.{dropped.key}.rejected"
+        with contextlib.suppress(FileNotFoundError):
+            dropped.path.rename(self.root / "failed" / name)
 
     def unfinished(self, owner: str) -> list[Dropped]:
-        """What an owner had claimed and not finished taking in."""
+        """What an owner has claimed and not finished taking in."""
         found = []
         with contextlib.suppress(FileNotFoundError):
             for file in sorted(os.listdir(self.root / "claimed" / owner)):
-                key, parted, name = file.partition("__")
+                if file == _LOCK:
+                    continue
+                key, mark, name = file.split("_", 2)
                 path = self.root / "claimed" / owner / file
-                if parted:
-                    with contextlib.suppress(FileNotFoundError):
-                        found.append(Dropped(path, key, name, "in", path.read_bytes()))
+                with contextlib.suppress(FileNotFoundError):
+                    found.append(Dropped(path, key, name, _FOLDER_OF[mark], _read(path)[0]))
         return found
 
     def taken_in(self, dropped: Dropped) -> None:
@@ -219,14 +219,18 @@ class Spool:
                 continue
             try:
                 lock = os.open(self.root / "claimed" / owner / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            except OSError:
+                continue  # gone, or not ours to look into
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError:
                 os.close(lock)
                 continue
             yield owner, lock
+
+    def leave(self, lock: int) -> None:
+        """Leaves an owner as it was found, for another time."""
+        os.close(lock)
 
     def bury(self, owner: str, lock: int) -> None:
         """Removes what is left of an owner."""
@@ -261,6 +265,28 @@ class Spool:
 def parse(text: bytes) -> Job:
     """The job in a dropped file: our own JSON, or a Qencode query. Raises BadJob."""
     return qencode.read_query(text) if qencode.is_query(text) else Job.read(text)
+
+
+def _read(path: Path) -> tuple[bytes | Unfit, os.stat_result]:
+    """What a file holds, or why it is no job, never following a link nor waiting for anybody; and its status. Raises
+    OSError where that may pass."""
+    name = path.name
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        why = _UNFIT.get(error.errno or 0)
+        if why is None:
+            raise
+        return Unfit("not_a_file", f"{name!r}: it is {why}: jobs are plain files"), path.lstat()
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return Unfit("not_a_file", f"{name!r}: it is no plain file"), status
+        if status.st_size > MAX_JOB_BYTES:
+            return Unfit("too_large", f"{name!r}: a job has at most 1 MiB"), status
+        return os.pread(descriptor, MAX_JOB_BYTES + 1, 0), status
+    finally:
+        os.close(descriptor)
 
 
 def _is_object(text: bytes) -> bool:

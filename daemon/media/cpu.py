@@ -12,10 +12,8 @@ from av.video.stream import VideoStream
 
 from daemon.errors import SourceRefused
 from daemon.media.device import RGB, Decoder, Frame
-from daemon.media.geometry import Size
+from daemon.media.geometry import MAX_PIXELS, Size
 from daemon.media.scale import scale
-
-MAX_PIXELS = 64_000_000
 
 
 class CpuDevice:

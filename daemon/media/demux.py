@@ -65,6 +65,7 @@ class Facts:
     timing: Timing
     step: int
     missing: int
+    cut: int | None
     warnings: tuple[str, ...]
 
     @property
@@ -131,6 +132,14 @@ class Demuxer:
         return max(0, last.pos + last.size - self._source.size)
 
     @property
+    def cut(self) -> int | None:
+        """DTS of the first packet that a whole index speaks of and the file does not hold whole."""
+        if not self.missing_bytes:
+            return None
+        entries = self.stream.index_entries
+        return next(int(e.timestamp) for e in entries if e.pos + e.size > self._source.size)
+
+    @property
     def format(self) -> str:
         """libavformat's name of the container."""
         return self._container.format.name
@@ -161,9 +170,9 @@ class Demuxer:
         """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""
         try:
             for packet in self._container.demux(self.stream):
-                if packet.size:
+                if packet.size and not (packet.is_corrupt and self.indexed):
                     yield packet
-        except (av.error.EOFError, av.error.InvalidDataError):
+        except (av.error.EOFError, av.error.InvalidDataError, av.error.PatchWelcomeError):
             pass
         except av.FFmpegError as error:
             self._raise_if_unreadable()
@@ -221,6 +230,7 @@ def measure(demuxer: Demuxer) -> Facts:
         timing=timing,
         step=step,
         missing=demuxer.missing_bytes,
+        cut=demuxer.cut,
         warnings=tuple(warnings),
     )
 

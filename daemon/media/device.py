@@ -28,6 +28,10 @@ class Frame(Protocol):
     @property
     def height(self) -> int: ...
     @property
+    def is_corrupt(self) -> bool:
+        """Its data were damaged or not whole."""
+
+    @property
     def rotation(self) -> int:
         """Degrees, counter-clockwise, by which the frame is to be turned to stand upright."""
 

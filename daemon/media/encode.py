@@ -4,6 +4,7 @@ import io
 
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
 
+from daemon.errors import BadJob
 from daemon.job import Format
 from daemon.media.device import RGB
 
@@ -11,10 +12,17 @@ from daemon.media.device import RGB
 PLUGINS = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 
 DEFAULT_QUALITY: dict[Format, int] = {"webp": 80, "jpeg": 85, "png": 100, "avif": 65}
+MAX_SIDE: dict[Format, int] = {"webp": 16_383, "jpeg": 65_500, "png": 65_535, "avif": 65_535}
 
 
 def encode(picture: RGB, format: Format, quality: int | None) -> bytes:
-    """Encodes uint8 (height, width, 3). `quality` 1 to 100, None for the format's default; PNG is always lossless."""
+    """Encodes uint8 (height, width, 3). `quality` 1 to 100, None for the format's default; PNG is always lossless.
+    Raises BadJob where the format cannot hold so large a picture."""
+    longest = max(picture.shape[:2])
+    if longest > MAX_SIDE[format]:
+        raise BadJob(
+            f"{format} pictures have at most {MAX_SIDE[format]} pixels a side, not {longest}: give a smaller size"
+        )
     chosen = DEFAULT_QUALITY[format] if quality is None else quality
     out = io.BytesIO()
     image = Image.fromarray(picture)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from daemon.errors import BadJob
 from daemon.job import Picture
 
 Size = tuple[int, int]
+
+MAX_PIXELS = 64_000_000  # of a decoded frame, and of what it is scaled to
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,17 @@ def display_size(coded: Size, sample_aspect: Fraction | None, rotation: int) -> 
 
 
 def lay_out(asked: Picture, display: Size) -> Layout:
-    """The layout of a frame of `display` size for what was asked."""
+    """The layout of a frame of `display` size for what was asked. Raises BadJob where it would be beyond measure."""
+    layout = _lay_out(asked, display)
+    if layout.scaled[0] * layout.scaled[1] > MAX_PIXELS:
+        raise BadJob(
+            f"the picture would have to be scaled to {layout.scaled[0]}x{layout.scaled[1]} from "
+            f"{display[0]}x{display[1]}: give a smaller size, or both width and height"
+        )
+    return layout
+
+
+def _lay_out(asked: Picture, display: Size) -> Layout:
     width, height = display
     if asked.short_side is not None:
         scale = Fraction(asked.short_side, min(display))

@@ -13,10 +13,13 @@ from urllib.parse import quote
 def webvtt(starts: Sequence[Fraction], end: Fraction, targets: Iterable[str]) -> bytes:
     """One cue a picture. `starts`: seconds at which each picture begins to stand for the video; the first cue begins
     at 0 all the same, and the last ends at or after `end`. `targets`: what each cue shows."""
-    borders = [0, *(round(start * 1000) for start in starts[1:]), ceil(end * 1000)]
+    borders = [0]
+    for start in starts[1:]:
+        borders.append(max(round(start * 1000), borders[-1] + 1))
+    borders.append(max(ceil(end * 1000), borders[-1] + 1))
     blocks = ["WEBVTT\n"]
     for n, target in enumerate(targets):
-        begin, until = borders[n], max(borders[n + 1], borders[n] + 1)
+        begin, until = borders[n], borders[n + 1]
         blocks.append(f"{_clock(begin)} --> {_clock(until)}\n{target}\n")
     return "\n".join(blocks).encode()
 

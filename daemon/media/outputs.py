@@ -211,7 +211,7 @@ def series(asked: Thumbnails | Sprite, duration: Fraction, most: int) -> tuple[l
         count = asked.count or 1
         step = (end - start) / count
     if count > most:
-        raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures): make every longer")
-    if step < 1:
+        raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures)")
+    if step < 1 and count > 1:
         warnings.append(f"{asked.name}: less than 1 s between pictures: the video.js plugin only knows whole seconds")
     return [start + n * step for n in range(count)], warnings

@@ -65,9 +65,10 @@ def spans(
             if start is None:
                 raise ValueError("no key packet before the wanted one")
             begin = start
-        last = found[-1] if found else None
-        if last and begin < last.stop:
-            found[-1] = Span(last.start, position + 1, last.wanted | {stamps[position].pts})
-        else:
-            found.append(Span(begin, position + 1, frozenset({stamps[position].pts})))
+        pts = frozenset({stamps[position].pts})
+        # A leading picture may reach back over several spans.
+        while found and begin < found[-1].stop:
+            last = found.pop()
+            begin, pts = min(begin, last.start), pts | last.wanted
+        found.append(Span(begin, position + 1, pts))
     return found

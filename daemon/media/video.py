@@ -99,7 +99,11 @@ class Track:
         if self._facts.timing != "shown":
             yield from self._in_order(run.instants)
         elif run.instants[0].how == "exact":
-            yield from self._exact(run.instants)
+            cut = self._facts.cut
+            present = tuple(i for i in run.instants if cut is None or i.limit < cut)
+            yield from self._exact(present)
+            if len(present) < len(run.instants):
+                raise self._no_frame(run.instants[len(present)])
         else:
             for instant in run.instants:
                 yield self._keyframe(instant)
@@ -120,6 +124,8 @@ class Track:
 
     def _exact(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
         remaining = list(instants)
+        if not remaining:
+            return
         start = Entry(instants[0].limit)
         step = 1 / self._facts.time_base
         failures = 0
@@ -150,28 +156,34 @@ class Track:
     # Keyframe: one packet, sent and flushed.
 
     def _keyframe(self, instant: Instant) -> Shown:
+        if self._facts.cut is not None and instant.limit >= self._facts.cut:
+            raise self._no_frame(instant)
         seek: int | None = instant.limit
         step = 1 / self._facts.time_base
         self._go_to(seek)
-        before, after = self._key_packets_around(instant)
+        before, after = self._key_packets_around(instant, seek is not None)
         while before is None and seek is not None:
             seek = self._further(seek - int(step))
             step *= 4
             self._go_to(seek)
-            before, after = self._key_packets_around(instant)
+            before, after = self._key_packets_around(instant, seek is not None)
         chosen = _nearer(instant, before, after) if instant.how == "nearest" else before or after
+        if instant.how == "nearest" and before is not None and after is None and self._facts.cut is not None:
+            following = self._demuxer.next_keyframe(before.packet.dts or before.pts)
+            if following is not None and following - instant.ticks < instant.ticks - before.pts:
+                raise self._no_frame(instant)
         if chosen is None:
             # No packet is flagged as key: there is only decoding from the start.
             return next(self._exact((instant,)))
         self._decoder.reset()
         for frame in (*self._decoder.decode(chosen.packet, needed=True), *self._decoder.drain()):
-            if frame.pts == chosen.pts:
+            if frame.pts == chosen.pts and not frame.is_corrupt:
                 return Shown(instant, chosen.pts, frame)
         # A lone field, a recovery point: its frame needs more than this packet.
         shown = next(self._exact((Instant(Fraction(chosen.pts)),)))
         return Shown(instant, shown.pts, shown.frame, shown.exact)
 
-    def _key_packets_around(self, instant: Instant) -> tuple[KeyPacket | None, KeyPacket | None]:
+    def _key_packets_around(self, instant: Instant, sought: bool) -> tuple[KeyPacket | None, KeyPacket | None]:
         """The last key packet shown at or before the instant, and the first after it where that was met."""
         before: KeyPacket | None = None
         for packet in self._demuxer.packets():
@@ -186,7 +198,7 @@ class Track:
                     break
             # Past the instant no packet can be shown at or before it any more; the nearest may still follow.
             if dts is not None and dts > instant.limit:
-                if instant.how == "keyframe":
+                if instant.how == "keyframe" and (before is not None or sought):
                     break
                 if before is not None and dts - instant.ticks > instant.ticks - before.pts:
                     break
@@ -275,6 +287,7 @@ class _Reading:
         self._wanted: dict[Instant, int] = {}  # the best PTS so far
         self._kept: dict[Instant, Frame] = {}  # frames of those that a later piece may better
         self._instead: dict[Instant, Frame] = {}  # the last frame before, where the wanted one may not come out
+        self._begun = 0  # PTS of the key packet from which the decoder runs
         self.entered: dict[Instant, int] = {}  # PTS of the key packet from which each was decoded
 
     def frames(self, instants: Sequence[Instant]) -> Iterator[Shown]:
@@ -293,7 +306,7 @@ class _Reading:
             if packet.dts is not None and packet.dts > waiting[-1].limit:
                 break
             if size > self._held_bytes:
-                if useless := _before_last_entry(held, waiting[0].limit):
+                if useless := _before_last_entry(held, waiting[0].limit, self._start.before):
                     del held[:useless]
                     self._running = False
                 else:
@@ -316,10 +329,12 @@ class _Reading:
         """Decodes what the held packets give. Packets still to come are shown after `horizon`; None: none come.
         Takes the instants that are settled out of `waiting`."""
         stamps = [Stamp(_time(packet), packet.is_keyframe, not packet.is_discard) for packet in held]
-        todo = self._select(stamps, waiting)
+        todo = self._select(stamps, waiting, horizon)
         if horizon is not None:
             # The next piece goes on from here, so all of this one is sent.
             todo = [*todo[:-1], Span(todo[-1].start, len(held), todo[-1].wanted)] if todo else [Span(0, len(held))]
+        elif not todo and self._running:
+            todo = [Span(len(held), len(held))]  # nothing more is sent, but frames of earlier pieces are still to come
         due: dict[int, list[Instant]] = {}
         for instant, pts in self._wanted.items():
             due.setdefault(pts, []).append(instant)
@@ -327,6 +342,8 @@ class _Reading:
             for frame in self._decoded(held, stamps, span, last=span is todo[-1] and horizon is not None):
                 if self._start.lenient:
                     self._remember(frame, waiting)
+                if frame.is_corrupt:
+                    continue
                 for instant in due.pop(frame.pts, ()) if frame.pts is not None else ():
                     if horizon is None or instant.limit < horizon:
                         waiting.remove(instant)
@@ -335,30 +352,42 @@ class _Reading:
                     else:
                         self._kept[instant] = frame
 
-    def _select(self, stamps: Sequence[Stamp], waiting: Sequence[Instant]) -> list[Span]:
+    def _select(self, stamps: Sequence[Stamp], waiting: Sequence[Instant], horizon: int | None) -> list[Span]:
         at_start = self._start.seek is None and not self._running
         chosen: list[int] = []
         for instant, found in zip(waiting, pick(stamps, (instant.limit for instant in waiting)), strict=True):
             # The first frame stands for all that comes before it.
             position = first_shown(stamps) if found is None and at_start and instant not in self._wanted else found
             if position is None or stamps[position].pts <= self._wanted.get(instant, _NEVER):
-                if instant not in self._wanted:
+                if instant not in self._wanted and (
+                    horizon is None
+                    or instant.limit < horizon
+                    or not (self._running or self._can_enter(stamps, instant))
+                ):
                     raise _NoKeyPacket
                 continue
             begin = entry(stamps, position, self._start.before)
             if begin is None and not self._running and self._start.seek is not None:
                 raise _NoKeyPacket
-            self.entered[instant] = stamps[begin or 0].pts
+            self.entered[instant] = self._begun if begin is None and self._running else stamps[begin or 0].pts
             self._wanted[instant] = stamps[position].pts
             self._kept.pop(instant, None)
             chosen.append(position)
         return spans(stamps, chosen, start=0, before=self._start.before)
 
+    def _can_enter(self, stamps: Sequence[Stamp], instant: Instant) -> bool:
+        latest = instant.limit if self._start.before is None else min(instant.limit, self._start.before)
+        return self._start.seek is None or any(stamp.key and stamp.pts <= latest for stamp in stamps)
+
     def _decoded(
         self, held: Sequence["Packet[VideoStream]"], stamps: Sequence[Stamp], span: Span, last: bool
     ) -> Iterator[Frame]:
-        if span.start or not self._running:
+        if span.start and self._running:
+            yield from self._decoder.drain()  # frames that earlier pieces still owe
+        elif not self._running:
             self._decoder.reset()
+        if not (self._running and span.start == 0) and span.start < len(stamps):
+            self._begun = stamps[span.start].pts
         for packet, stamp in zip(held[span.start : span.stop], stamps[span.start : span.stop], strict=True):
             yield from self._decoder.decode(packet, needed=self._start.thorough or stamp.pts in span.wanted)
         self._running = last
@@ -366,17 +395,21 @@ class _Reading:
             yield from self._decoder.drain()
 
     def _remember(self, frame: Frame, waiting: Sequence[Instant]) -> None:
+        """Keeps a frame for the instants after it; a damaged one only where there is no other."""
         for instant in waiting:
-            if frame.pts is not None and (
-                frame.pts <= instant.limit or (self._start.seek is None and not self._instead)
-            ):
+            first = instant not in self._instead
+            early_enough = frame.pts is not None and (
+                frame.pts <= instant.limit or (self._start.seek is None and first)
+            )
+            if early_enough and (first or not frame.is_corrupt):
                 self._instead[instant] = frame
 
 
-def _before_last_entry(held: Sequence["Packet[VideoStream]"], limit: int) -> int:
+def _before_last_entry(held: Sequence["Packet[VideoStream]"], limit: int, before: int | None) -> int:
     """How many packets come before the last key packet shown at or before `limit`: they are not needed for it."""
+    limit = limit if before is None else min(limit, before)
     for position in range(len(held) - 1, 0, -1):
-        if held[position].is_keyframe and _time(held[position]) <= limit:
+        if held[position].is_keyframe and not held[position].is_discard and _time(held[position]) <= limit:
             return position
     return 0
 

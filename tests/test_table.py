@@ -1,0 +1,927 @@
+"""The job table on real databases: fair, fenced, and never in doubt about who holds a job."""
+
+import json
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import sleep
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pytest
+from sqlalchemy import Connection, Engine, Row, insert, select, text, update
+
+from daemon.errors import Cancelled, DecodeFailed
+from daemon.jobs import table
+from daemon.jobs.database import open_engine
+from daemon.jobs.retry import Again, History, Policy
+from daemon.jobs.schema import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
+from daemon.jobs.table import Held, NewJob, Publication
+from daemon.report import Report
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LEASE = 30.0
+OVER = -1.0  # a lease that is over as soon as it is given
+NOT_YET = 3600.0
+POLICY = Policy()
+
+
+class Ledger:
+    """The table's verbs on one engine, each in a transaction of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __call__(self, verb: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.engine.begin() as connection:
+            return verb(connection, *args, **kwargs)
+
+    def add(self, key: str, org: str = "default", **more: Any) -> bool:
+        return self(table.add, new(key, org, **more))
+
+    def add_many(self, count: int, org: str, source: str | None = None, run_at: float = 0.0) -> None:
+        """Queued jobs, quickly; each on a source of its own unless one is given."""
+        rows = [
+            {
+                **{"key": f"{org}{n:06}", "org": org, "id": str(n), "source": source or f"/media/{org}{n}"},
+                **{"destination": str(n), "priority": 1, "job": "{}", "state": QUEUED},
+                **{"created_at": n / 1e6, "run_at": run_at + n / 1e6},
+            }
+            for n in range(count)
+        ]
+        with self.engine.begin() as connection:
+            connection.execute(insert(jobs), rows)
+
+    def claim(
+        self, owner: str = "a", slots: int = 1, riders: int = 0, caps: Mapping[str, int] | None = None
+    ) -> list[list[str]]:
+        batches = self(table.claim, owner, slots, riders, LEASE, caps or {})
+        return [[held.key for held in batch] for batch in batches]
+
+    def hold(self, key: str, owner: str = "a", lease: float = LEASE, **more: Any) -> Held:
+        """Adds a job and claims it, there being no other."""
+        self.add(key, **more)
+        return self.hold_again(owner, lease)
+
+    def hold_again(self, owner: str = "a", lease: float = LEASE) -> Held:
+        ((held,),) = self(table.claim, owner, 1, 0, lease, {})
+        return held
+
+    def publish(self, held: Held) -> Publication:
+        assert self(table.publishing, held, report(held)) == "go"
+        return Publication(held.key, held.token, held.staging, held.destination)
+
+    def complete(self, held: Held) -> None:
+        assert self(table.complete, self.publish(held))
+
+    def row(self, key: str) -> Row[Any]:
+        with self.engine.begin() as connection:
+            return connection.execute(select(jobs).where(jobs.c.key == key)).one()
+
+    def state(self, key: str) -> str:
+        return str(self.row(key).state)
+
+    def change(self, key: str, **values: Any) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(update(jobs).where(jobs.c.key == key).values(**values))
+
+    def clock(self) -> float:
+        with self.engine.begin() as connection:
+            return connection.execute(select(now())).scalar_one()
+
+
+@pytest.fixture
+def ledger(database_url: str) -> Iterator[Ledger]:
+    engine = open_engine(database_url)
+    yield Ledger(engine)
+    engine.dispose()
+
+
+def new(key: str, org: str = "default", **more: Any) -> NewJob:
+    job = NewJob(key=key, org=org, id=key, source=f"/media/{key}", destination=key, priority=1, job="{}")
+    return replace(job, **more)
+
+
+def report(held: Held) -> str:
+    return Report(id=held.id, org=held.org, status="completed", attempt=held.token).model_dump_json()
+
+
+def failed(held: Held) -> str:
+    return table.failed_report(held, DecodeFailed("no"))
+
+
+# Coming in.
+
+
+def test_a_job_comes_in_once(ledger: Ledger) -> None:
+    assert ledger.add("k") is True
+    assert ledger.add("k") is False
+    assert ledger(table.counts) == {QUEUED: 1}
+
+
+def test_the_same_id_of_one_organisation_is_one_job(ledger: Ledger) -> None:
+    assert ledger.add("k1", id="poster", org="one") is True
+    assert ledger.add("k2", id="poster", org="one", source="/media/other") is False
+    assert ledger.add("k3", id="poster", org="two") is True
+    assert ledger(table.counts) == {QUEUED: 2}
+    assert ledger.row("k1").source == "/media/k1"
+
+
+def test_a_file_that_changed_under_its_key_is_the_job_that_came_first(ledger: Ledger) -> None:
+    """Whoever drops a file may still write to it: what is read after a crash may have another id."""
+    ledger.add("k", id="first", report_to="a.json")
+    assert ledger.add("k", id="second", report_to="a.json") is False
+    assert ledger(table.counts) == {QUEUED: 1}
+    assert ledger.row("k").id == "first"
+
+
+def test_every_name_that_asked_gets_the_report(ledger: Ledger) -> None:
+    ledger.add("k1", id="poster", report_to="b.json")
+    ledger.add("k2", id="poster", report_to="a.json")
+    ledger.add("k3", id="poster", report_to="b.json")
+    ledger.add("k4", id="poster")
+    assert json.loads(ledger.row("k1").reports_to) == ["a.json", "b.json"]
+    assert ledger.row("k1").report_due == False  # noqa: E712  a whole number in SQLite
+
+
+def test_what_comes_again_after_its_end_is_owed_the_report_at_once(ledger: Ledger) -> None:
+    ledger.complete(ledger.hold("k"))
+    assert ledger(table.owed, 10) == []
+    ledger.add("k2", id="k", report_to="again.json")
+    (owed,) = ledger(table.owed, 10)
+    assert (owed.key, owed.names, owed.failed) == ("k", ("again.json",), False)
+
+
+def test_a_new_job_is_due_and_untouched(ledger: Ledger) -> None:
+    ledger.add("k", priority=2)
+    row = ledger.row("k")
+    assert (row.state, row.token, row.owner, row.failures, row.priority) == (QUEUED, 0, None, 0, 2)
+    assert abs(row.run_at - ledger.clock()) < 5
+
+
+# Whose turn it is.
+
+
+def test_claims_follow_the_order_of_arrival(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.add(key)
+    assert [ledger.claim() for _ in range(4)] == [[["k1"]], [["k2"]], [["k3"]], []]
+
+
+def test_priorities_order_one_organisation(ledger: Ledger) -> None:
+    for key, priority in (("low", 2), ("normal", 1), ("high", 0)):
+        ledger.add(key, priority=priority)
+    assert [ledger.claim() for _ in range(3)] == [[["high"]], [["normal"]], [["low"]]]
+
+
+def test_priorities_never_order_two_organisations(ledger: Ledger) -> None:
+    for n in range(4):
+        ledger.add(f"pushy{n}", org="pushy", priority=0)
+    ledger.add("modest", org="modest", priority=2)
+    assert [["modest"]] in [ledger.claim() for _ in range(2)]
+
+
+def test_one_job_waits_for_one_job_of_each_other_organisation(ledger: Ledger) -> None:
+    ledger.add_many(5000, "big")
+    ledger.add_many(5000, "huge")
+    ledger.add_many(1, "small", run_at=1.0)
+    assert [["small000000"]] in [ledger.claim() for _ in range(3)]
+
+
+def test_many_slots_are_shared_out(ledger: Ledger) -> None:
+    for org in ("one", "two", "three"):
+        ledger.add_many(50, org)
+    claimed = [key for batch in ledger.claim(slots=6) for key in batch]
+    assert Counter(key.rstrip("0123456789") for key in claimed) == {"one": 2, "two": 2, "three": 2}
+
+
+def test_what_runs_already_counts(ledger: Ledger) -> None:
+    ledger.add_many(10, "one")
+    ledger.claim("a", slots=3)
+    ledger.add_many(10, "two", run_at=1.0)
+    claimed = [key for batch in ledger.claim("b", slots=3) for key in batch]
+    assert claimed == ["two000000", "two000001", "two000002"]
+
+
+def test_nothing_is_claimed_before_its_time(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    ledger(table.put_back, held, Again(NOT_YET, History()))
+    ledger.add("k2", run_at=0) if False else ledger.add("k2")
+    assert [ledger.claim() for _ in range(2)] == [[["k2"]], []]
+    ledger.change("k", run_at=ledger.clock() - 1)
+    assert ledger.claim() == [["k"]]
+
+
+def test_a_claim_raises_the_token_and_says_how_long_it_waited(ledger: Ledger) -> None:
+    ledger.add("k", id="poster", org="one", source="/media/film", destination="orgs/one/poster")
+    ledger.change("k", run_at=ledger.clock() - 7, failures=1, deaths=2, lost_starts=3)
+    held = ledger.hold_again()
+    assert held == Held(
+        "k", 1, "one", "poster", "/media/film", "orgs/one/poster", "{}", False, held.queued_seconds, History(1, 2, 3)
+    )
+    assert 7 <= held.queued_seconds < 12
+    assert held.staging == "k.1"
+    ledger(table.put_back, held, Again(0, History()))
+    assert ledger.hold_again().token == 2
+
+
+def test_a_claim_forgets_the_progress_of_the_attempt_before(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    ledger(table.heartbeat, "a", LEASE, {"k": (3, 7)})
+    ledger(table.put_back, held, Again(0, History()))
+    ledger.hold_again()
+    assert (ledger.row("k").pictures_made, ledger.row("k").pictures_in_all) == (0, 0)
+
+
+# Caps.
+
+
+def test_caps_hold(ledger: Ledger) -> None:
+    ledger.add_many(10, "capped")
+    ledger.add_many(2, "free", run_at=1.0)
+    caps = {"capped": 3}
+    claimed = [ledger.claim(caps=caps) for _ in range(7)]
+    assert Counter(batch[0][0][:4] for batch in claimed if batch) == {"capp": 3, "free": 2}
+    ledger.complete(Held("capped000000", 1, "capped", "0", "", "0", "{}", False, 0, History()))
+    assert ledger.claim(caps=caps) == [["capped000003"]]
+    assert ledger.claim(caps=caps) == []
+
+
+def test_a_cap_of_nothing_stops_an_organisation(ledger: Ledger) -> None:
+    ledger.add("k", org="stopped")
+    assert ledger.claim(caps={"stopped": 0}) == []
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_riders_count_towards_the_cap(ledger: Ledger, slots: int) -> None:
+    ledger.add_many(8, "capped", source="/media/one")
+    for n in range(4):
+        ledger.add(f"z{n}", org="capped")
+    ledger.claim(slots=slots, riders=64, caps={"capped": 5})
+    assert ledger(table.running_by_org) == {"capped": 5}
+
+
+def test_caps_and_single_claims_hold_for_many_at_once(database_url: str, ledger: Ledger) -> None:
+    """Two processes of two threads each, until nothing is left."""
+    caps, count = {"capped": 3, "free": 1000}, 40
+    ledger.add_many(count, "capped", source="/media/one")
+    ledger.add_many(count, "free")
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        found = pool.starmap(work_off, [(database_url, f"process{n}", caps) for n in range(2)])
+    claimed = Counter(key for keys, _ in found for key in keys)
+    assert len(claimed) == 2 * count and set(claimed.values()) == {1}
+    assert all(most <= caps["capped"] for _, most in found)
+    assert ledger(table.counts) == {COMPLETED: 2 * count}
+
+
+def work_off(url: str, name: str, caps: dict[str, int]) -> tuple[list[str], int]:
+    """In a process of its own: claims and completes what there is; the keys, and the most that ran of the capped."""
+    engine = open_engine(url)
+    keys: list[str] = []
+    most: list[int] = []
+
+    def claimer(number: int) -> None:
+        ledger = Ledger(engine)
+        while ledger(table.counts).get(QUEUED):
+            with engine.begin() as connection:
+                batches = table.claim(connection, f"{name}.{number}", 1, 2, LEASE, caps)
+                most.append(table.running_by_org(connection).get("capped", 0))
+            for held in (held for batch in batches for held in batch):
+                keys.append(held.key)
+                ledger.complete(held)
+            if not batches:
+                sleep(0.002)
+
+    with ThreadPoolExecutor(2) as claimers:
+        list(claimers.map(claimer, range(2)))
+    engine.dispose()
+    return keys, max(most)
+
+
+# Riders.
+
+
+def test_jobs_on_the_same_source_ride_along(ledger: Ledger) -> None:
+    ledger.add("lead", source="/media/film")
+    ledger.add("other", source="/media/other")
+    ledger.add("elsewhere", source="/media/film", org="other")
+    ledger.add("low", source="/media/film", priority=2)
+    ledger.add("high2", source="/media/film", priority=1)
+    assert ledger.claim(riders=64) == [["lead", "high2", "low"]]
+    assert ledger.row("low").token == 1
+
+
+def test_no_more_ride_than_are_allowed(ledger: Ledger) -> None:
+    ledger.add_many(10, "one", source="/media/film")
+    assert [len(batch) for batch in ledger.claim(riders=3)] == [4]
+    assert [len(batch) for batch in ledger.claim(riders=0)] == [1]
+
+
+def test_no_suspect_rides_and_none_is_ridden_with(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.add(key, source="/media/film")
+    ledger.change("k2", suspect=True)
+    assert ledger.claim("a", riders=64) == [["k1", "k3"]]
+    assert ledger.claim("b", riders=64) == [["k2"]]
+
+
+def test_nobody_rides_before_its_time(ledger: Ledger) -> None:
+    ledger.add("k1", source="/media/film")
+    ledger.add("k2", source="/media/film")
+    ledger.change("k2", run_at=ledger.clock() + NOT_YET)
+    assert ledger.claim(riders=64) == [["k1"]]
+
+
+# Suspects.
+
+
+def test_a_suspect_waits_until_its_owner_runs_nothing_else_and_others_wait_for_it(ledger: Ledger) -> None:
+    running = ledger.hold("first")
+    ledger.add("suspect")
+    ledger.change("suspect", suspect=True)
+    ledger.add("after")
+    assert ledger.claim("a", slots=4) == []
+    ledger.complete(running)
+    assert ledger.claim("a", slots=4) == [["suspect"]]
+    assert ledger.claim("a", slots=4) == []
+
+
+def test_other_owners_go_on_beside_a_suspect(ledger: Ledger) -> None:
+    ledger.add("suspect")
+    ledger.change("suspect", suspect=True)
+    ledger.add("after")
+    assert ledger.claim("a") == [["suspect"]]
+    assert ledger.claim("b") == [["after"]]
+
+
+# What a claim costs.
+
+
+@pytest.mark.parametrize("source", [None, "/media/one"], ids=["many sources", "one source"])
+@pytest.mark.parametrize("what", ["due", "later"])
+def test_a_claim_costs_the_same_however_long_a_queue_is(ledger: Ledger, source: str | None, what: str) -> None:
+    costs = []
+    for count in (100, 20_000):
+        with ledger.engine.begin() as connection:
+            connection.execute(text("DELETE FROM jobs"))
+        ledger.add_many(count, "big", source, run_at=0.0 if what == "due" else ledger.clock() + NOT_YET)
+        ledger.add_many(1, "small", run_at=1.0)
+        settle(ledger.engine)
+        with ledger.engine.begin() as connection:
+            costs.append(cost(connection, lambda c: table.claim(c, "a", 1, 64, LEASE, {})))
+    assert costs[1] < 1.5 * costs[0]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda c: table.owed(c, 100),
+        lambda c: table.take_over(c, "b", ["a"], LEASE, POLICY),
+        lambda c: table.heartbeat(c, "a", LEASE, {"big000001": (1, 2)}),
+        lambda c: table.publishing(c, Held("x", 1, "", "", "", "d", "", False, 0, History()), ""),
+        lambda c: table.stagings_over(c, ["big000001.1", "none.2"]),
+        lambda c: table.forget(c, 0.0),
+        lambda c: table.get(c, "big", "7"),
+        lambda c: table.latest(c, 20),
+    ],
+    ids=["owed", "take_over", "heartbeat", "publishing", "stagings_over", "forget", "get", "latest"],
+)
+def test_what_is_asked_often_does_not_look_at_every_job(ledger: Ledger, verb: Callable[[Connection], Any]) -> None:
+    costs = []
+    for count in (100, 20_000):
+        with ledger.engine.begin() as connection:
+            connection.execute(text("DELETE FROM jobs"))
+        ledger.add_many(count, "big")
+        settle(ledger.engine)
+        with ledger.engine.begin() as connection:
+            costs.append(cost(connection, verb))
+    assert costs[1] < 1.5 * costs[0] + 5
+
+
+def settle(engine: Engine) -> None:
+    """What a PostgreSQL server does by itself before long."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE jobs"))
+
+
+def cost(connection: Connection, verb: Callable[[Connection], Any]) -> int:
+    """Steps of SQLite's machine; rows that PostgreSQL read."""
+    if connection.dialect.name == "postgresql":
+        read = text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobs'")
+        before = connection.execute(read).scalar() or 0
+        verb(connection)
+        return int((connection.execute(read).scalar() or 0) - before)
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    machine = connection.connection.dbapi_connection
+    assert machine is not None
+    machine.set_progress_handler(count, 1)
+    verb(connection)
+    machine.set_progress_handler(None, 1)
+    return steps
+
+
+# Fencing.
+
+
+def test_whoever_lost_a_job_changes_nothing(ledger: Ledger) -> None:
+    old = ledger.hold("k", owner="a", lease=OVER)
+    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 1
+    held = ledger.hold_again("b")
+    before = ledger.row("k")
+    assert ledger(table.start, [old]) == []
+    assert ledger(table.publishing, old, report(old)) == "lost"
+    assert ledger(table.fail, old, failed(old)) is False
+    assert ledger(table.put_back, old, Again(0, History())) is False
+    assert ledger(table.complete, Publication(old.key, old.token, old.staging, old.destination)) is False
+    assert ledger(table.heartbeat, "a", LEASE, {"k": (5, 5)}) == (set(), set())
+    assert ledger(table.release, "a") == 0
+    assert ledger.row("k") == before
+    assert ledger(table.start, [held]) == [held]
+
+
+@pytest.mark.parametrize("end", ["put_back", "complete", "fail", "release"])
+def test_what_is_over_is_not_held_any_more(ledger: Ledger, end: str) -> None:
+    held = ledger.hold("k")
+    ledger(table.start, [held])
+    match end:
+        case "put_back":
+            ledger(table.put_back, held, Again(0, History()))
+        case "complete":
+            ledger.complete(held)
+        case "fail":
+            ledger(table.fail, held, failed(held))
+        case "release":
+            ledger(table.release, "a")
+    before = ledger.row("k")
+    assert ledger(table.publishing, held, report(held)) == "lost"
+    assert ledger(table.fail, held, failed(held)) is False
+    assert ledger(table.put_back, held, Again(0, History())) is False
+    assert ledger(table.complete, Publication(held.key, held.token, held.staging, held.destination)) is False
+    assert ledger(table.start, [held]) == []
+    assert ledger.row("k") == before
+
+
+def test_past_the_point_of_no_return_there_is_only_one_way(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    publication = ledger.publish(held)
+    assert ledger(table.fail, held, failed(held)) is False
+    assert ledger(table.put_back, held, Again(0, History())) is False
+    assert ledger(table.release, "a") == 0
+    assert ledger(table.publishing, held, report(held)) == "lost"
+    assert ledger.state("k") == PUBLISHING
+    assert ledger(table.complete, publication) is True
+    assert ledger(table.complete, publication) is False
+    row = ledger.row("k")
+    assert (row.state, row.owner, row.lease_until, row.staging) == (COMPLETED, None, None, None)
+    assert row.ended_at == pytest.approx(ledger.clock(), abs=5)
+
+
+def test_a_start_is_counted_and_says_what_is_still_held(ledger: Ledger) -> None:
+    for key in ("k1", "k2"):
+        ledger.add(key, source="/media/film")
+    (batch,) = ledger(table.claim, "a", 1, 1, LEASE, {})
+    ledger(table.put_back, batch[0], Again(0, History()))
+    assert ledger(table.start, batch) == [batch[1]]
+    assert (ledger.row("k1").starts, ledger.row("k2").starts, ledger.row("k2").started) == (0, 1, True)
+    assert ledger(table.start, []) == []
+
+
+# The heart.
+
+
+def test_a_heartbeat_renews_and_tells(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.hold(key)
+    ledger.hold("theirs", owner="b")
+    ledger.change("k2", lease_until=0.0)
+    before = ledger.row("theirs")
+    assert ledger(table.heartbeat, "a", 60.0, {"k1": (2, 9)}) == ({"k1", "k2", "k3"}, set())
+    assert (ledger.row("k1").pictures_made, ledger.row("k1").pictures_in_all) == (2, 9)
+    assert ledger.row("k2").lease_until == pytest.approx(ledger.clock() + 60, abs=5)
+    assert ledger.row("theirs") == before
+
+
+def test_a_heartbeat_says_what_was_cancelled_and_what_was_lost(ledger: Ledger) -> None:
+    lost = ledger.hold("lost")
+    ledger.hold("unwanted")
+    ledger(table.cancel, None, "unwanted")
+    ledger(table.put_back, lost, Again(NOT_YET, History()))
+    assert ledger(table.heartbeat, "a", LEASE, {"lost": (1, 1)}) == ({"unwanted"}, {"unwanted"})
+    assert ledger.row("lost").pictures_made == 0
+
+
+def test_a_publication_is_kept_alive_too(ledger: Ledger) -> None:
+    ledger.publish(ledger.hold("k", lease=OVER))
+    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, set())
+    assert ledger(table.take_over, "b", [], LEASE, POLICY).publications == ()
+
+
+# Publishing.
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answer"),
+    [
+        ("film", "film", "wait"),
+        ("film", "film/posters", "wait"),
+        ("film/posters", "film", "wait"),
+        ("film/a/b", "film", "wait"),
+        ("film", "films", "go"),
+        ("film/a", "film/b", "go"),
+        ("orgs/one/film", "film", "go"),
+    ],
+)
+def test_nobody_publishes_into_a_folder_that_somebody_publishes(
+    ledger: Ledger, first: str, second: str, answer: str
+) -> None:
+    one, other = ledger.hold("k1", destination=first), ledger.hold("k2", destination=second)
+    publication = ledger.publish(one)
+    assert ledger(table.publishing, other, report(other)) == answer
+    ledger(table.complete, publication)
+    if answer == "wait":
+        assert ledger(table.publishing, other, report(other)) == "go"
+
+
+def test_two_at_once_cannot_both_publish_to_one_folder(ledger: Ledger) -> None:
+    held = [ledger.hold(f"k{n}", destination="film") for n in range(6)]
+    gate = threading.Barrier(len(held))
+
+    def publish(each: Held) -> str:
+        with ledger.engine.connect():
+            gate.wait()
+        return ledger(table.publishing, each, report(each))
+
+    with ThreadPoolExecutor(len(held)) as threads:
+        assert sorted(threads.map(publish, held)) == ["go"] + ["wait"] * 5
+
+
+def test_a_publication_says_what_is_published(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    ledger.publish(held)
+    row = ledger.row("k")
+    assert (row.state, row.staging, json.loads(row.report)["status"]) == (PUBLISHING, "k.1", "completed")
+
+
+# Taking over.
+
+
+def test_the_jobs_of_an_owner_that_is_gone_run_again_at_once(ledger: Ledger) -> None:
+    ledger.hold("k")
+    ledger.hold("theirs", owner="b")
+    taken = ledger(table.take_over, "c", ["a"], LEASE, POLICY)
+    assert (taken.queued, taken.failed, taken.publications) == (1, 0, ())
+    row = ledger.row("k")
+    assert (row.state, row.owner, row.lease_until, row.suspect) == (QUEUED, None, None, False)
+    assert (row.failures, row.deaths, row.lost_starts) == (0, 0, 0)
+    assert ledger.state("theirs") == RUNNING
+    assert ledger.claim("c") == [["k"]]
+
+
+def test_jobs_whose_lease_ran_out_run_again(ledger: Ledger) -> None:
+    ledger.hold("k", lease=OVER)
+    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 1
+    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 0
+
+
+def test_a_start_without_an_outcome_makes_a_suspect(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    ledger(table.start, [held])
+    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).queued == 1
+    row = ledger.row("k")
+    assert (row.suspect, row.started, row.lost_starts) == (True, False, 0)
+    assert ledger.hold_again("b").suspect
+
+
+def test_five_starts_alone_without_an_outcome_are_the_end(ledger: Ledger) -> None:
+    ledger.add("k", report_to="k.json")
+    ledger.change("k", suspect=True)
+    for lost in range(1, POLICY.lost_starts + 1):
+        ledger(table.start, [ledger.hold_again("a")])
+        taken = ledger(table.take_over, "b", ["a"], LEASE, POLICY)
+        assert (taken.queued, taken.failed) == ((1, 0) if lost < POLICY.lost_starts else (0, 1))
+    (owed,) = ledger(table.owed, 10)
+    error = Report.model_validate_json(owed.report).error
+    assert owed.failed and error is not None and error.code == "worker_died"
+    assert ledger.claim("b") == []
+
+
+def test_a_suspect_that_was_claimed_and_not_started_is_not_charged(ledger: Ledger) -> None:
+    ledger.add("k")
+    ledger.change("k", suspect=True, lost_starts=4)
+    ledger.hold_again("a")
+    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).queued == 1
+    assert (ledger.row("k").lost_starts, ledger.row("k").suspect) == (4, True)
+
+
+def test_a_publication_is_handed_to_whoever_takes_over(ledger: Ledger) -> None:
+    publication = ledger.publish(ledger.hold("k"))
+    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).publications == (publication,)
+    assert (ledger.row("k").owner, ledger.state("k")) == ("b", PUBLISHING)
+    assert ledger(table.take_over, "c", ["a"], LEASE, POLICY).publications == ()
+    assert ledger(table.complete, publication) is True
+
+
+def test_two_that_take_over_at_once_share_nothing(ledger: Ledger) -> None:
+    for n in range(20):
+        held = ledger.hold(f"k{n:02}")
+        if n % 2:
+            ledger.publish(held)
+    with ThreadPoolExecutor(4) as threads:
+        taken = list(threads.map(lambda by: ledger(table.take_over, by, ["a"], LEASE, POLICY), "bcde"))
+    assert sum(each.queued for each in taken) == 10
+    assert len({p.key for each in taken for p in each.publications}) == 10
+    assert sum(len(each.publications) for each in taken) == 10
+
+
+def test_a_drain_gives_back_uncharged(ledger: Ledger) -> None:
+    held = ledger.hold("k", lease=LEASE)
+    ledger.change("k", failures=1, deaths=1, lost_starts=2)
+    ledger(table.start, [held])
+    ledger.hold("theirs", owner="b")
+    assert ledger(table.release, "a") == 1
+    row = ledger.row("k")
+    assert (row.state, row.owner, row.started, row.suspect) == (QUEUED, None, False, False)
+    assert (row.failures, row.deaths, row.lost_starts) == (1, 1, 2)
+    assert ledger.state("theirs") == RUNNING
+    assert ledger.claim("b") == [["k"]]
+
+
+# Cancelling and running again.
+
+
+def test_a_queued_job_is_cancelled_at_once(ledger: Ledger) -> None:
+    ledger.add("k", report_to="k.json")
+    assert ledger(table.cancel, None, "k") == QUEUED
+    (owed,) = ledger(table.owed, 10)
+    error = Report.model_validate_json(owed.report).error
+    assert owed.failed and error is not None and error.code == Cancelled.code
+    assert ledger.claim() == []
+
+
+def test_a_running_job_is_asked_to_stop(ledger: Ledger) -> None:
+    held = ledger.hold("k")
+    assert ledger(table.cancel, None, "k") == RUNNING
+    assert ledger.state("k") == RUNNING
+    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, {"k"})
+    assert ledger(table.fail, held, failed(held)) is True
+
+
+@pytest.mark.parametrize("again", ["publishing", "put_back", "release", "take_over"])
+def test_a_job_that_was_cancelled_is_never_completed_nor_run_again(ledger: Ledger, again: str) -> None:
+    """The answer was "cancelled": however quick the job is, and whatever happens to its owner."""
+    held = ledger.hold("k")
+    ledger(table.cancel, None, "k")
+    match again:
+        case "publishing":
+            assert ledger(table.publishing, held, report(held)) not in ("go", "wait")
+            return
+        case "put_back":
+            ledger(table.put_back, held, Again(0, History()))
+        case "release":
+            ledger(table.release, "a")
+        case "take_over":
+            ledger(table.take_over, "b", ["a"], LEASE, POLICY)
+    assert ledger.claim("b") == []
+    assert ledger.state("k") == FAILED
+
+
+def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:
+    ledger.complete(ledger.hold("done"))
+    held = ledger.hold("bad")
+    ledger(table.fail, held, failed(held))
+    before = [ledger.row("done"), ledger.row("bad")]
+    assert [ledger(table.cancel, None, id) for id in ("done", "bad", "none")] == [COMPLETED, FAILED, None]
+    assert [ledger.row("done"), ledger.row("bad")] == before
+
+
+def test_a_publication_cannot_be_cancelled(ledger: Ledger) -> None:
+    publication = ledger.publish(ledger.hold("k"))
+    assert ledger(table.cancel, None, "k") == PUBLISHING
+    assert ledger(table.complete, publication) is True
+
+
+def test_a_failed_job_can_be_run_again_as_if_it_were_new(ledger: Ledger) -> None:
+    held = ledger.hold("k", report_to="k.json")
+    ledger.change("k", failures=3, deaths=2, lost_starts=4, suspect=True)
+    ledger(table.fail, held, failed(held))
+    assert ledger(table.retry, None, "k") == FAILED
+    row = ledger.row("k")
+    assert (row.state, row.failures, row.deaths, row.lost_starts, row.suspect) == (QUEUED, 0, 0, 0, False)
+    assert (row.report, row.ended_at, row.report_due, row.cancelled) == (None, None, False, False)
+    again = ledger.hold_again()
+    assert again.token == 2
+    ledger.complete(again)
+    assert [owed.names for owed in ledger(table.owed, 10)] == [("k.json",)]
+
+
+def test_a_cancelled_job_can_be_run_again(ledger: Ledger) -> None:
+    ledger.add("k")
+    ledger(table.cancel, None, "k")
+    ledger(table.retry, None, "k")
+    ledger.hold_again()
+    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, set())
+
+
+@pytest.mark.parametrize("state", [QUEUED, RUNNING, PUBLISHING, COMPLETED])
+def test_only_failed_jobs_are_run_again(ledger: Ledger, state: str) -> None:
+    ledger.add("k")
+    if state != QUEUED:
+        held = ledger.hold_again()
+    if state in (PUBLISHING, COMPLETED):
+        publication = ledger.publish(held)
+    if state == COMPLETED:
+        ledger(table.complete, publication)
+    before = ledger.row("k")
+    assert ledger(table.retry, None, "k") == state
+    assert ledger.row("k") == before
+    assert ledger(table.retry, None, "none") is None
+
+
+def test_organisations_do_not_see_each_other(ledger: Ledger) -> None:
+    ledger.add("k", org="one")
+    assert ledger(table.cancel, "two", "k") is None
+    assert ledger(table.retry, "two", "k") is None
+    assert ledger(table.get, "two", "k") is None
+    assert ledger(table.cancel, "one", "k") == QUEUED
+
+
+@pytest.mark.parametrize("verb", [table.cancel, table.retry])
+def test_a_verb_by_hand_never_overrules_what_happened_meanwhile(ledger: Ledger, verb: Any) -> None:
+    """Two connections: what the first one saw must still be so when it writes."""
+    if ledger.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time from the first statement on")
+    held = ledger.hold("k")
+    if verb is table.cancel:
+        ledger(table.put_back, held, Again(0, History()))
+    else:
+        ledger(table.fail, held, failed(held))
+    with ledger.engine.begin() as connection, ThreadPoolExecutor(1) as other:
+        state = table.get(connection, None, "k")
+        assert state is not None
+        if verb is table.cancel:
+            table.claim(connection, "b", 1, 0, LEASE, {})
+        else:
+            table.retry(connection, None, "k")
+            table.claim(connection, "b", 1, 0, LEASE, {})
+        waiting = other.submit(ledger, verb, None, "k")
+        sleep(0.2)
+        connection.commit()
+        waiting.result()
+    assert ledger.state("k") == RUNNING
+
+
+# Asking.
+
+
+def test_the_newest_are_listed_first(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.add(key)
+    ledger(table.cancel, None, "k3")
+    assert [known.key for known in ledger(table.latest, 2)] == ["k3", "k2"]
+    assert [known.key for known in ledger(table.latest, 9, (QUEUED,))] == ["k2", "k1"]
+
+
+def test_what_is_known_of_a_job(ledger: Ledger) -> None:
+    ledger.add("k", id="poster", org="one")
+    known = ledger(table.get, "one", "poster")
+    assert known is not None and known.report == Report(id="poster", org="one", status="pending")
+    ledger.hold_again()
+    ledger(table.heartbeat, "a", LEASE, {"k": (3, 4)})
+    known = ledger(table.get, None, "poster")
+    assert known is not None and known.report.status == "processing"
+    assert (known.pictures_made, known.pictures_in_all, known.attempt, known.state) == (3, 4, 1, RUNNING)
+    assert known.created_at == pytest.approx(ledger.clock(), abs=5)
+
+
+@pytest.mark.parametrize("completed", [True, False])
+def test_the_report_is_what_was_given(ledger: Ledger, completed: bool) -> None:
+    held = ledger.hold("k")
+    if completed:
+        ledger.complete(held)
+    else:
+        ledger(table.fail, held, failed(held))
+    known = ledger(table.get, None, "k")
+    assert known is not None
+    assert known.report == Report.model_validate_json(report(held) if completed else failed(held))
+
+
+def test_a_publication_is_still_being_processed(ledger: Ledger) -> None:
+    ledger.publish(ledger.hold("k"))
+    known = ledger(table.get, None, "k")
+    assert known is not None and known.report.status == "processing"
+
+
+def test_how_many_and_how_old(ledger: Ledger) -> None:
+    assert (ledger(table.counts), ledger(table.oldest_queued), ledger(table.running_by_org)) == ({}, None, {})
+    ledger.hold("k1", org="one")
+    ledger.add("k2", org="two")
+    ledger.change("k2", created_at=123.0)
+    assert ledger(table.counts) == {QUEUED: 1, RUNNING: 1}
+    assert ledger(table.oldest_queued) == 123.0
+    assert ledger(table.running_by_org) == {"one": 1}
+
+
+# What is owed.
+
+
+def test_a_report_is_owed_until_it_was_written(ledger: Ledger) -> None:
+    held = ledger.hold("k", report_to="k.json")
+    assert ledger(table.owed, 10) == []
+    ledger.complete(held)
+    owed = ledger(table.owed, 10)
+    assert [(each.id, each.names, each.failed) for each in owed] == [("k", ("k.json",), False)]
+    assert Report.model_validate_json(owed[0].report).status == "completed"
+    ledger(table.reported, owed)
+    assert ledger(table.owed, 10) == []
+
+
+def test_a_name_that_came_while_the_report_was_written_is_still_owed(ledger: Ledger) -> None:
+    ledger.complete(ledger.hold("k", report_to="b.json"))
+    owed = ledger(table.owed, 10)
+    ledger.add("k2", id="k", report_to="a.json")
+    ledger(table.reported, owed)
+    (still,) = ledger(table.owed, 10)
+    assert still.names == ("a.json", "b.json")
+    ledger(table.reported, [still])
+    assert ledger(table.owed, 10) == []
+
+
+def test_a_report_of_before_does_not_pay_for_the_one_after_a_retry(ledger: Ledger) -> None:
+    held = ledger.hold("k", report_to="k.json")
+    ledger(table.fail, held, failed(held))
+    owed = ledger(table.owed, 10)
+    ledger(table.retry, None, "k")
+    ledger.complete(ledger.hold_again())
+    ledger(table.reported, owed)
+    (still,) = ledger(table.owed, 10)
+    assert not still.failed
+
+
+def test_nobody_asked_nothing_owed(ledger: Ledger) -> None:
+    ledger.complete(ledger.hold("k"))
+    assert ledger(table.owed, 10) == []
+
+
+def test_the_oldest_debts_come_first(ledger: Ledger) -> None:
+    for n, key in enumerate(("k1", "k2", "k3")):
+        ledger.complete(ledger.hold(key, report_to=f"{key}.json"))
+        ledger.change(key, ended_at=100.0 - n)
+    assert [each.key for each in ledger(table.owed, 2)] == ["k3", "k2"]
+
+
+# Cleaning up.
+
+
+def test_stagings_of_attempts_that_are_over(ledger: Ledger) -> None:
+    running, again = ledger.hold("running"), ledger.hold("again")
+    ledger(table.put_back, again, Again(0, History()))
+    again = ledger.hold_again()
+    publishing = ledger.hold("publishing")
+    ledger.publish(publishing)
+    ledger.complete(ledger.hold("done"))
+    ledger.add("queued")
+    names = [
+        *(held.staging for held in (running, again, publishing)),
+        *("again.1", "running.0", "done.1", "queued.1", "queued", "unknown.1", "once-01", ""),
+    ]
+    assert ledger(table.stagings_over, names) == {"again.1", "running.0", "done.1", "queued.1", "queued"}
+    assert ledger(table.stagings_over, []) == set()
+
+
+def test_old_jobs_are_forgotten_and_no_others(ledger: Ledger) -> None:
+    for key in ("old", "owing", "fresh"):
+        ledger.complete(ledger.hold(key, report_to="owing.json" if key == "owing" else None))
+    for key in ("old", "owing"):
+        ledger.change(key, ended_at=ledger.clock() - 100)
+    ledger.hold("running")
+    ledger.add("queued")
+    ledger.change("queued", created_at=0.0)
+    assert ledger(table.forget, 50.0) == 1
+    assert {known.key for known in ledger(table.latest, 9)} == {"owing", "fresh", "running", "queued"}
+
+
+def test_forgetting_is_done_in_parts(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.complete(ledger.hold(key))
+        ledger.change(key, ended_at=0.0)
+    assert [ledger(table.forget, 50.0, 2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_tables_are_made_by_many_at_once(database_url: str) -> None:
+    with ThreadPoolExecutor(6) as threads:
+        engines = list(threads.map(lambda _: open_engine(database_url), range(6)))
+    assert [Ledger(engine)(table.counts) for engine in engines] == [{}] * 6
+    for engine in engines:
+        engine.dispose()
