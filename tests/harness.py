@@ -303,8 +303,7 @@ class Site:
         """Waits until nothing of any attempt or dead daemon is left."""
         until(lambda: not (self.store / ".staging").exists(), "the staging folders are gone")
         until(lambda: not self.orphans(), "there are no orphans")
-        left = [path for path in (self.spool / "claimed").glob("*/[!.]*")]
-        assert not left
+        until(lambda: not list((self.spool / "claimed").glob("*/[!.]*")), "no claimed file is left")
 
     def orphans(self) -> list[int]:
         """Workers of daemons that are gone."""

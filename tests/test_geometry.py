@@ -4,13 +4,12 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from daemon.errors import BadJob
 from daemon.job import Fit, Picture
-from daemon.media.cpu import MAX_PIXELS
-from daemon.media.geometry import Layout, Size, display_size, fit_into, lay_out
+from daemon.media.geometry import MAX_PIXELS, Layout, Size, display_size, fit_into, lay_out
 
 # --- the size of a video ----------------------------------------------------------------------------------------
 
@@ -158,9 +157,17 @@ def keeps_aspect(scaled: Size, display: Size) -> bool:
     return abs(display[0] * down - width) <= 1 or abs(display[1] * across - height) <= 1
 
 
+def laid(asked: Picture, display: Size) -> Layout:
+    """As `lay_out`, for sizes that are not beyond measure."""
+    try:
+        return lay_out(asked, display)
+    except BadJob:
+        reject()
+
+
 @given(displays, sides, sides, st.booleans())
 def test_inside_never_leaves_the_box_and_touches_it(display: Size, width: int, height: int, upscale: bool) -> None:
-    layout = lay_out(Picture(width=width, height=height, upscale=upscale), display)
+    layout = laid(Picture(width=width, height=height, upscale=upscale), display)
     assert layout.scaled == layout.size
     assert layout.size[0] <= width
     assert layout.size[1] <= height
@@ -173,7 +180,7 @@ def test_inside_never_leaves_the_box_and_touches_it(display: Size, width: int, h
 
 @given(displays, sides, st.sampled_from(["width", "height", "short_side"]), st.booleans())
 def test_one_side_alone_is_as_asked(display: Size, side: int, key: str, upscale: bool) -> None:
-    layout = lay_out(Picture.model_validate({key: side, "upscale": upscale}), display)
+    layout = laid(Picture.model_validate({key: side, "upscale": upscale}), display)
     is_width = key == "width" or (key == "short_side" and display[0] <= display[1])
     which = 0 if is_width else 1
     assert layout.scaled == layout.size
@@ -183,7 +190,7 @@ def test_one_side_alone_is_as_asked(display: Size, side: int, key: str, upscale:
 
 @given(displays, sides, sides, st.booleans())
 def test_cover_fills_its_box_without_a_bare_pixel(display: Size, width: int, height: int, upscale: bool) -> None:
-    layout = lay_out(Picture(width=width, height=height, fit="cover", upscale=upscale), display)
+    layout = laid(Picture(width=width, height=height, fit="cover", upscale=upscale), display)
     assert layout.scaled[0] >= layout.size[0]
     assert layout.scaled[1] >= layout.size[1]
     assert layout.scaled[0] == layout.size[0] or layout.scaled[1] == layout.size[1]
@@ -195,29 +202,29 @@ def test_cover_fills_its_box_without_a_bare_pixel(display: Size, width: int, hei
 
 @given(displays, sides, sides, st.booleans())
 def test_pad_is_the_box_and_holds_the_whole_frame(display: Size, width: int, height: int, upscale: bool) -> None:
-    layout = lay_out(Picture(width=width, height=height, fit="pad", upscale=upscale), display)
+    layout = laid(Picture(width=width, height=height, fit="pad", upscale=upscale), display)
     assert layout.size == (width, height)
-    inside = lay_out(Picture(width=width, height=height, upscale=upscale), display)
+    inside = laid(Picture(width=width, height=height, upscale=upscale), display)
     assert layout.scaled == inside.size
 
 
 @given(displays, sides, sides, st.booleans())
 def test_stretch_takes_each_side_by_itself(display: Size, width: int, height: int, upscale: bool) -> None:
-    layout = lay_out(Picture(width=width, height=height, fit="stretch", upscale=upscale), display)
+    layout = laid(Picture(width=width, height=height, fit="stretch", upscale=upscale), display)
     limits = (4096, 4096) if upscale else display
     assert layout == Layout(layout.size, (min(width, limits[0]), min(height, limits[1])))
 
 
 @given(displays, sides, sides, st.sampled_from(["inside", "cover", "pad", "stretch"]))
 def test_no_frame_grows_unless_asked(display: Size, width: int, height: int, fit: Fit) -> None:
-    layout = lay_out(Picture(width=width, height=height, fit=fit), display)
+    layout = laid(Picture(width=width, height=height, fit=fit), display)
     assert layout.scaled[0] <= display[0]
     assert layout.scaled[1] <= display[1]
 
 
 @given(displays, sides, sides, st.sampled_from(["inside", "cover", "pad", "stretch"]), st.booleans())
 def test_no_side_is_empty(display: Size, width: int, height: int, fit: Fit, upscale: bool) -> None:
-    layout = lay_out(Picture(width=width, height=height, fit=fit, upscale=upscale), display)
+    layout = laid(Picture(width=width, height=height, fit=fit, upscale=upscale), display)
     assert min(*layout.size, *layout.scaled) >= 1
 
 
@@ -235,8 +242,8 @@ def test_what_fits_a_cell_touches_it_and_keeps_its_aspect(cell: Size, display: S
 def test_a_turned_frame_in_a_turned_box_is_laid_out_turned(
     display: Size, width: int, height: int, fit: Fit, upscale: bool
 ) -> None:
-    one = lay_out(Picture(width=width, height=height, fit=fit, upscale=upscale), display)
-    other = lay_out(Picture(width=height, height=width, fit=fit, upscale=upscale), display[::-1])
+    one = laid(Picture(width=width, height=height, fit=fit, upscale=upscale), display)
+    other = laid(Picture(width=height, height=width, fit=fit, upscale=upscale), display[::-1])
     assert other == Layout(one.scaled[::-1], one.size[::-1])
 
 
@@ -244,7 +251,15 @@ def test_no_thin_source_makes_a_picture_that_fills_the_memory() -> None:
     ways: list[Asked] = [{"width": 4096}, {"short_side": 4096}, box(4096, 1, "cover")]
     for asked in ways:
         try:
-            layout = lay_out(Picture(**asked, upscale=True), (2, 2000))
+            layout = laid(Picture(**asked, upscale=True), (2, 2000))
         except BadJob:
             continue
         assert layout.scaled[0] * layout.scaled[1] <= MAX_PIXELS, asked
+
+
+@pytest.mark.parametrize(
+    "look", [{"width": 4096}, {"short_side": 100}, {"width": 4096, "height": 4096, "fit": "cover"}]
+)
+def test_a_picture_beyond_measure_is_refused(look: dict[str, Any]) -> None:
+    with pytest.raises(BadJob, match="give a smaller size"):
+        lay_out(Picture(upscale=True, **look), (2, 2_000_000))

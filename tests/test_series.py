@@ -160,7 +160,7 @@ def test_an_end_not_after_the_start_is_an_error(start: object, end: object) -> N
 
 @pytest.mark.parametrize(
     ("duration", "keys"),
-    [("2000.001", {"every": 0.1}), ("10", {"every": 0.001}), ("10", {"count": MOST + 1})],
+    [("2000.001", {"every": 0.1}), ("21", {"every": 0.001}), ("10", {"count": MOST + 1})],
     ids=str,
 )
 def test_too_many_pictures_are_an_error(duration: str, keys: dict[str, Any]) -> None:

@@ -47,9 +47,16 @@ class Ledger:
         """Queued jobs, quickly; each on a source of its own unless one is given."""
         rows = [
             {
-                **{"key": f"{org}{n:06}", "org": org, "id": str(n), "source": source or f"/media/{org}{n}"},
-                **{"destination": str(n), "priority": 1, "job": "{}", "state": QUEUED},
-                **{"created_at": n / 1e6, "run_at": run_at + n / 1e6},
+                "key": f"{org}{n:06}",
+                "org": org,
+                "id": str(n),
+                "source": source or f"/media/{org}{n}",
+                "destination": str(n),
+                "priority": 1,
+                "job": "{}",
+                "state": QUEUED,
+                "created_at": n / 1e6,
+                "run_at": run_at + n / 1e6,
             }
             for n in range(count)
         ]

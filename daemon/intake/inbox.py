@@ -100,15 +100,15 @@ class Inbox:
         """Takes over what owners that are gone have left; publications that are to be rolled forward."""
         lost = await asyncio.to_thread(lambda: list(self._spool.lost_owners()))
         names = [gone for gone, _ in lost]
-        safe = False
+        over = self._spool.leave
         try:
             for gone in names:
                 await self._accept_all(await asyncio.to_thread(self._spool.unfinished, gone))
             taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
-            safe = True
+            over = self._spool.bury
         finally:
             for gone, lock in lost:
-                self._spool.bury(gone, lock) if safe else self._spool.leave(lock)
+                over(gone, lock)
         if taken.queued or taken.failed or taken.publications or names:
             log.info("took over", owners=len(names), queued=taken.queued, publishing=len(taken.publications))
             self._accepted()

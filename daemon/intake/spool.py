@@ -198,12 +198,12 @@ class Spool:
         found = []
         with contextlib.suppress(FileNotFoundError):
             for file in sorted(os.listdir(self.root / "claimed" / owner)):
-                if file == _LOCK:
+                key, mark, name = (*file.split("_", 2), "", "")[:3]
+                if file == _LOCK or not name:
                     continue
-                key, mark, name = file.split("_", 2)
                 path = self.root / "claimed" / owner / file
                 with contextlib.suppress(FileNotFoundError):
-                    found.append(Dropped(path, key, name, _FOLDER_OF[mark], _read(path)[0]))
+                    found.append(Dropped(path, key, name, _FOLDER_OF.get(mark, "in"), _read(path)[0]))
         return found
 
     def taken_in(self, dropped: Dropped) -> None:
@@ -228,7 +228,7 @@ class Spool:
                 continue
             yield owner, lock
 
-    def leave(self, lock: int) -> None:
+    def leave(self, owner: str, lock: int) -> None:
         """Leaves an owner as it was found, for another time."""
         os.close(lock)
 
