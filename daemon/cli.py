@@ -22,9 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from daemon import log
 from daemon.app import Daemon
-from daemon.check import check_machine
 from daemon.config import Settings, StoreSettings, cores, load
-from daemon.demo.command import run_demo
 from daemon.errors import BadJob, Failure
 from daemon.intake.spool import parse
 from daemon.job import Job, job_schema
@@ -240,6 +238,8 @@ def schema() -> None:
 @cli.command()
 def check(config: ConfigOption = None) -> None:
     """What this machine can do, and whether the settings work."""
+    from daemon.check import check_machine  # here: image libraries take half a second, and others need none
+
     sys.exit(0 if asyncio.run(check_machine(load(config), Console(soft_wrap=True))) else 1)
 
 
@@ -250,6 +250,8 @@ def demo(
     seconds: Annotated[float, typer.Option(help="Length of the sample film.", min=2, max=600)] = 60,
 ) -> None:
     """Makes a film, starts a daemon, drops a job, and shows what comes out."""
+    from daemon.demo.command import run_demo  # here: as above
+
     sys.exit(run_demo(video, out, seconds))
 
 

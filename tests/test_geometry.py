@@ -251,7 +251,7 @@ def test_no_thin_source_makes_a_picture_that_fills_the_memory() -> None:
     ways: list[Asked] = [{"width": 4096}, {"short_side": 4096}, box(4096, 1, "cover")]
     for asked in ways:
         try:
-            layout = laid(Picture(**asked, upscale=True), (2, 2000))
+            layout = lay_out(Picture(**asked, upscale=True), (2, 2000))
         except BadJob:
             continue
         assert layout.scaled[0] * layout.scaled[1] <= MAX_PIXELS, asked

@@ -5,8 +5,11 @@
     select.py     pure: which packet is the picture at t, and which packets must be decoded for it
     plan.py       pure: wanted instants to runs
     device.py     the one place that chooses the device
-    cpu.py        packets to frames with libav, frames to small RGB pictures with libswscale
-    video.py      a run: reads, selects, decodes, yields (instant, frame)
+    cpu.py        packets to frames with libav
+    scale.py      frames to small RGB pictures with libswscale
+    reading.py    one reading of the packets around some instants, and the decoding of those that they need
+    video.py      a run: the frame for each instant, however far back decoding must begin
+    studio.py     where frames become pictures, timed
     geometry.py   pure: how large, how cropped, how turned
     encode.py     RGB to WebP, JPEG, PNG, AVIF
     sheet.py      tiles to sheets

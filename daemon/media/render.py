@@ -14,9 +14,10 @@ from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import Device, sample_aspect
 from daemon.media.outputs import MAKERS, Maker, series
 from daemon.media.plan import Instant, Run, plan
+from daemon.media.reading import Shown
 from daemon.media.source import Source
 from daemon.media.studio import Clock, Studio
-from daemon.media.video import Shown, Track
+from daemon.media.video import Track
 from daemon.task import (
     FileMade,
     JobOver,
