@@ -7,7 +7,6 @@ a service's dialect). Unknown keys are refused by name; every complaint says whe
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
@@ -268,7 +267,6 @@ def _only_digits(text: str) -> bool:
     return not text or (text.isascii() and text.isdecimal())
 
 
-@lru_cache(maxsize=256)
 def files_of(output: Thumbnail | Thumbnails | Sprite) -> tuple[Files, ...]:
     """All that an output may write."""
     suffix, vtt = SUFFIX[output.format], Files(output.name, ".vtt")
@@ -278,11 +276,6 @@ def files_of(output: Thumbnail | Thumbnails | Sprite) -> tuple[Files, ...]:
         return Files(output.name + "-", suffix, numbered=True), vtt
     before, after = re.split(r"\{n[^}]*\}", output.files)
     return Files(before, after + suffix, numbered=True), vtt
-
-
-def may_write(output: Thumbnail | Thumbnails | Sprite, file: str) -> bool:
-    """Whether a file of this name can be one of the output's."""
-    return any(files.holds(file) for files in files_of(output))
 
 
 def explain(error: ValidationError) -> str:

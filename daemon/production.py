@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from daemon.errors import Failure, WorkerLied, from_dict
-from daemon.job import Output, may_write
+from daemon.job import Files, Output, files_of
 from daemon.report import OutputReport, SourceFacts, Timings
 from daemon.store.folder import Staging
 from daemon.store.headers import picture_header
@@ -48,6 +48,7 @@ class _Collected:
     """One job on its way."""
 
     outputs: Sequence[Output]
+    permitted: Sequence[tuple[Files, ...]]
     staging: Staging
     files: dict[int, dict[str, int]] = field(default_factory=dict)
     reports: dict[int, OutputReport] = field(default_factory=dict)
@@ -87,7 +88,10 @@ class Production:
 
     def __init__(self, task: Task, stagings: Sequence[Staging], told: Callable[[int, int, int], None]) -> None:
         self._task = task
-        self._jobs = [_Collected(outputs, place) for outputs, place in zip(task.jobs, stagings, strict=True)]
+        self._jobs = [
+            _Collected(outputs, [files_of(output) for output in outputs], place)
+            for outputs, place in zip(task.jobs, stagings, strict=True)
+        ]
         self._told = told
         self._planned: tuple[int, ...] = tuple(0 for _ in self._jobs)
         self._source: SourceFacts | None = None
@@ -135,7 +139,7 @@ class Production:
             return
         job, asked = found
         files = job.files.setdefault(event.output, {})
-        if event.name in files or not may_write(asked, event.name):
+        if event.name in files or not any(some.holds(event.name) for some in job.permitted[event.output]):
             raise WorkerLied(f"the worker was stopped: {event.name!r} is not a file of output {asked.name!r}")
         if event.format != "vtt":
             expected = (asked.format, (event.width, event.height))

@@ -33,7 +33,7 @@ after(Path, "rename", die, only=to("/replaced-"), calls=3, fuse="between-renames
 before(Path, "rename", die, only=to("manifest.json"), fuse="before-manifest")
 after(Folder, "publish", die, fuse="after-renames")
 after(table, "complete", die, fuse="before-complete-commit")
-before(Spool, "write_report", die, fuse="before-report")
+before(Spool, "write_reports", die, fuse="before-report")
 before(Path, "rename", die, only=to("/done/"), fuse="in-report")
 before(table, "reported", die, fuse="after-report")
 

@@ -10,10 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.errors import BadJob
-from daemon.job import MAX_JOB_BYTES, FrameNumber, Job, Output, Sprite, Thumbnail, Thumbnails, job_schema, may_write
+from daemon.job import MAX_JOB_BYTES, FrameNumber, Job, Output, Sprite, Thumbnail, Thumbnails, files_of, job_schema
 from daemon.times import Time
 
 Json = dict[str, Any]
+
+
+def may_write(output: Output, file: str) -> bool:
+    return any(files.holds(file) for files in files_of(output))
 
 
 def thumbnail(**keys: Any) -> Json:

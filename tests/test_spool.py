@@ -251,6 +251,12 @@ def test_a_file_may_be_replaced_while_it_is_claimed(spool: Spool, monkeypatch: p
     assert held(spool.scan(10)) == [other]
 
 
+def test_a_file_may_be_written_anew_while_it_is_claimed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = drop(spool)
+    swapped(monkeypatch, lambda: path.write_bytes(b'{"half'))
+    assert held(spool.scan(10)) == [JOB]
+
+
 def test_a_link_put_there_while_a_file_is_claimed_is_not_followed(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +289,7 @@ def test_the_same_name_twice_is_two_jobs(spool: Spool) -> None:
     assert len({each.key for each in dropped}) == 3
     for each in dropped:
         report = Report(id=each.key, org="default", status="completed").model_dump_json()
-        spool.write_report(Owed(each.key, each.key, report, False, (each.name,)))
+        spool.write_reports([Owed(each.key, each.key, report, False, (each.name,))])
     assert len(list((spool.root / "done").glob("job.*.json"))) == 3
 
 
@@ -310,13 +316,7 @@ def claim_all(spool: Spool, most: int = 500) -> list[str]:
 def test_however_many_there_are_two_daemons_claim_each_once(root: Path, count: int) -> None:
     with opened(root, "one") as one, opened(root, "two") as two:
         for number in range(count):
-            os.close(os.open(root / "in" / f"{number:06}.json", os.O_CREAT | os.O_WRONLY))
-            os.truncate(root / "in" / f"{number:06}.json", 0)
-        (root / "template").write_bytes(JOB)
-        for number in range(count):
-            path = root / "in" / f"{number:06}.json"
-            path.unlink()
-            path.hardlink_to(root / "template") if number % 1000 else path.write_bytes(JOB)
+            drop(one, f"{number:06}.json")
         names: list[list[str]] = [[], []]
         threads = [
             threading.Thread(target=lambda spool=spool, mine=mine: mine.extend(claim_all(spool)))

@@ -97,7 +97,7 @@ def _at(asked: dict[str, Any], place: str) -> Any:
 
 def _look(asked: dict[str, Any], place: str) -> dict[str, Any]:
     format = asked.get("image_format", "png")
-    if format not in _FORMATS:
+    if not isinstance(format, str) or format not in _FORMATS:
         raise BadJob(f"{place}.image_format: {format!r} is none of {', '.join(_FORMATS)}")
     look: dict[str, Any] = {"format": _FORMATS[format]}
     if "quality" in asked and format != "png":

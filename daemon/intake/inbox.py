@@ -90,11 +90,14 @@ class Inbox:
 
     async def pay_all(self) -> None:
         """Writes all reports that are due. Raises OSError, DBAPIError."""
-        while owed := await self._database.run(lambda c: table.owed(c, _AT_ONCE)):
-            for report in owed:
-                await asyncio.to_thread(self._spool.write_report, report)
-            # After all of them, in one transaction: writing one twice does no harm.
-            await self._database.run(partial(table.reported, paid=owed))
+        more = True
+        while more:
+            owed = await self._database.run(lambda c: table.owed(c, _AT_ONCE))
+            more = len(owed) == _AT_ONCE
+            if owed:
+                await asyncio.to_thread(self._spool.write_reports, owed)
+                # After all of them, in one transaction: writing one twice does no harm.
+                await self._database.run(partial(table.reported, paid=owed))
 
     async def recover(self, owner: str, lease: float, policy: Policy) -> list[Publication]:
         """Takes over what owners that are gone have left; publications that are to be rolled forward."""

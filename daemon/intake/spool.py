@@ -16,7 +16,7 @@ import heapq
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -93,7 +93,7 @@ class Spool:
         self._settle_seconds = settle_seconds
         self._mine = root / "claimed" / owner
         self._lock: int | None = None
-        self._no_files: set[tuple[str, int]] = set()
+        self._no_files: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str, str]] = set()
 
     def open(self) -> None:
@@ -150,9 +150,11 @@ class Spool:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if name.startswith(".") or name.endswith(_LEFT_ALONE) or (name, entry.inode()) in self._no_files:
+                    if name.startswith(".") or name.endswith(_LEFT_ALONE):
                         continue
                     if folder == "in" and name in ("high", "low") and entry.is_dir(follow_symlinks=False):
+                        continue
+                    if (folder, name) in self._no_files and not _may_be_taken(entry):
                         continue
                     count += 1
                     yield name
@@ -169,15 +171,16 @@ class Spool:
         try:
             held, status = _read(path)
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-                self._no_files.add((name, status.st_ino))
+                self._no_files.add((folder, name))
                 return Left(name, folder, Unfit("not_a_file", f"{name!r}: it is no plain file, and is left there"))
             if isinstance(held, bytes) and not _is_object(held):
                 if time() - status.st_ctime < self._settle_seconds:
                     return None  # still being written, perhaps
                 held = Unfit("not_json", f"{name!r}: it is not one JSON object")
             path.rename(target)
-            if target.lstat().st_ino != status.st_ino:
-                held, _ = _read(target)  # somebody renamed another file over it after it was read
+            if _identity(target.lstat()) != _identity(status):
+                again, _ = _read(target)  # somebody put another file there, or began to write, after it was read
+                held = again if isinstance(again, Unfit) or _is_object(again) else held
         except FileNotFoundError:
             return None  # another daemon was faster
         except OSError as error:
@@ -242,12 +245,13 @@ class Spool:
 
     # Going out.
 
-    def write_report(self, owed: Owed) -> None:
-        """The report of an ended job, under each name that asked for it. Raises OSError."""
-        folder = self.root / ("failed" if owed.failed else "done")
-        report = Report.model_validate_json(owed.report).json_bytes()
-        for name in owed.names:
-            _write(folder / _report_name(name, owed.id), report)
+    def write_reports(self, due: Iterable[Owed]) -> None:
+        """The reports of ended jobs, each under every name that asked for it. Raises OSError."""
+        for owed in due:
+            folder = self.root / ("failed" if owed.failed else "done")
+            report = Report.model_validate_json(owed.report).json_bytes()
+            for name in owed.names:
+                _write(folder / _report_name(name, owed.id), report)
 
     def forget_reports(self, older_than: float) -> int:
         """Removes reports written more than `older_than` seconds ago; how many."""
@@ -287,6 +291,15 @@ def _read(path: Path) -> tuple[bytes | Unfit, os.stat_result]:
         return os.pread(descriptor, MAX_JOB_BYTES + 1, 0), status
     finally:
         os.close(descriptor)
+
+
+def _may_be_taken(entry: "os.DirEntry[str]") -> bool:
+    return entry.is_file(follow_symlinks=False) or entry.is_symlink()
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Of a file and what it holds; a number alone may be given to another file at once."""
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
 
 
 def _is_object(text: bytes) -> bool:

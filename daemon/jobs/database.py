@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -119,14 +120,18 @@ class Database:
 
     def _commit(self, changes: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
         begun = perf_counter()
+        alone = len(changes) == 1
         outcomes: list[tuple[Future[Any], Any, BaseException | None]] = []
         try:
             with self._engine.begin() as connection:
                 for change, done in changes:
                     try:
-                        with connection.begin_nested():
+                        # Alone it needs no savepoint: what undoes it undoes all there is.
+                        with nullcontext() if alone else connection.begin_nested():
                             outcomes.append((done, change(connection), None))
-                    except Exception as error:  # noqa: BLE001  it belongs to the one who asked
+                    except Exception as error:  # it belongs to the one who asked
+                        if alone:
+                            raise
                         outcomes.append((done, None, error))
         except Exception as error:  # noqa: BLE001  nothing was committed: everyone hears of it
             outcomes = [(done, None, error) for _, done in changes]
