@@ -8,15 +8,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -28,7 +28,7 @@ from daemon.intake.spool import parse
 from daemon.job import Job, job_schema
 from daemon.jobs import table
 from daemon.jobs.database import open_engine
-from daemon.jobs.schema import FAILED, QUEUED
+from daemon.jobs.schema import FAILED, PUBLISHING, QUEUED, RUNNING
 from daemon.jobs.table import Known
 from daemon.once import run_once
 from daemon.report import Report
@@ -43,6 +43,13 @@ cli = typer.Typer(
 )
 T = TypeVar("T")
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Ask(Protocol):
+    """Puts a question to the job table."""
+
+    def __call__(self, question: Callable[[Connection], T]) -> T: ...
+
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file with settings.", dir_okay=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
@@ -205,12 +212,8 @@ def status(
     if as_json:
         print(json.dumps([known.report.as_dict() for known in newest], indent=1))
         return
-    rows = Table("job", "org", "state", "pictures", "source", "error", box=None, pad_edge=False)
     for known in newest:
-        error = known.report.error
-        pictures = f"{known.pictures_made}/{known.pictures_in_all}" if known.state == "running" else ""
-        rows.add_row(known.id, known.org, known.state, pictures, known.source, error.message if error else "")
-    Console(soft_wrap=True).print(rows)
+        print(_line_of(known))
     counts = _ask(settings, table.counts)
     print("  ".join(f"{state}: {count}" for state, count in counts.items()) or "no jobs yet")
 
@@ -315,21 +318,21 @@ def _drop(settings: Settings, stem: str, job: Job) -> None:
 def _wait(settings: Settings, dropped: list[tuple[str, Job]]) -> list[Report]:
     """Until every job has its report in the spool, showing how far each is."""
     reports: dict[str, Report] = {}
-    with _progress() as progress:
-        bars = {job.id: progress.add_task(f"{stem} (waiting)", total=None) for stem, job in dropped}
-        while len(reports) < len(dropped):
-            for stem, job in dropped:
-                if job.id in reports or job.id is None:
-                    continue
-                if report := _report_file(settings, f"{stem}.{job.id}.{job.id}.json"):
-                    reports[job.id] = report
-                    progress.update(bars[job.id], description=f"{stem} ({report.status})", completed=1, total=1)
-                elif known := _ask(settings, lambda c, id=job.id: table.get(c, None, id)):  # type: ignore[misc]
-                    total = known.pictures_in_all or None
-                    about = f"{stem} ({known.report.status})"
-                    progress.update(bars[job.id], description=about, completed=known.pictures_made, total=total)
+    names = {job.id: stem for stem, job in dropped if job.id is not None}
+    with _progress() as progress, _job_table(settings) as ask:
+        bars = {id: progress.add_task(f"{stem} (waiting)", total=None) for id, stem in names.items()}
+        while len(reports) < len(names):
             sleep(0.1)
-    return [reports[job.id] for _, job in dropped if job.id is not None]
+            for id in names.keys() - reports.keys():
+                if report := _report_file(settings, f"{names[id]}.{id}.{id}.json"):
+                    reports[id] = report
+                    progress.update(bars[id], description=f"{names[id]} ({report.status})", completed=1, total=1)
+            for known in ask(lambda c: table.latest(c, 1000, (RUNNING, PUBLISHING))) if not progress.disable else ():
+                if known.id in bars:
+                    about = f"{names[known.id]} ({known.report.status})"
+                    total = known.pictures_in_all or None
+                    progress.update(bars[known.id], description=about, completed=known.pictures_made, total=total)
+    return [reports[id] for id in names]
 
 
 def _report_file(settings: Settings, name: str) -> Report | None:
@@ -372,12 +375,23 @@ def _show_report(report: Report, root: Path, as_json: bool, leave: bool = True) 
 
 def _ask(settings: Settings, question: Callable[[Connection], T]) -> T:
     """One question to the job table, beside a running daemon."""
+    with _job_table(settings) as ask:
+        return ask(question)
+
+
+@contextmanager
+def _job_table(settings: Settings) -> Iterator[Ask]:
     engine = open_engine(settings.database)
+
+    def ask(question: Callable[[Connection], T]) -> T:
+        try:
+            with engine.begin() as connection:
+                return question(connection)
+        except DBAPIError as error:
+            fail(f"the job table {settings.database} cannot be reached: {error.orig}", 1)
+
     try:
-        with engine.begin() as connection:
-            return question(connection)
-    except DBAPIError as error:
-        fail(f"the job table {settings.database} cannot be reached: {error.orig}", 1)
+        yield ask
     finally:
         engine.dispose()
 
@@ -391,6 +405,8 @@ def _tell_change(id: str, state: str | None, needed: str, done: str, otherwise: 
 
 
 def _line_of(known: Known) -> str:
-    error = known.report.error
-    took = f", {error.message}" if error else ""
-    return f"{known.id}: {known.state}, attempt {known.attempt}, {known.pictures_made} pictures{took}"
+    """One line a job, for eyes and for grep: id, org, state, source, and what is to be said."""
+    said = known.report.error.message if known.report.error else ""
+    if known.state == RUNNING and known.pictures_in_all:
+        said = f"{known.pictures_made} of {known.pictures_in_all} pictures"
+    return f"{known.id:<26}  {known.org:<10}  {known.state:<10}  {known.source}  {said}".rstrip()

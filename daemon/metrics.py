@@ -41,10 +41,12 @@ class Metrics:
         self.batch_jobs = histogram("batch_jobs", "Jobs that shared one pass over a source")
         self.decode_fallbacks = counter("decode_fallbacks", "Sources that the wanted device refused", "reason")
         self.worker_exits = counter("worker_exits", "Worker processes that ended", "reason")
+        for reason in ("ok", "signal", "timeout", "lied"):
+            self.worker_exits.labels(reason)
         self.workers = gauge("workers", "Worker processes", "state")
         self.lease_lost = counter("lease_lost", "Attempts that found their job taken over")
         self.table_duration = histogram("table_operation_duration_seconds", "Database operations", "op")
-        self.spool_files = gauge("spool_files", "Files seen by the last scan", "folder")
+        self.spool_files = gauge("spool_files", "Files that the last scan left in the drop folders", "folder")
         self.spool_scan_duration = histogram("spool_scan_duration_seconds", "One scan of the drop folders")
         self.spool_free = gauge("spool_free_bytes", "Free space on the fuller of the spool's and the store's disks")
         self.intake_paused = gauge("intake_paused", "1 while no jobs are taken in, by reason", "reason")

@@ -217,7 +217,7 @@ def test_what_runs_already_counts(ledger: Ledger) -> None:
 def test_nothing_is_claimed_before_its_time(ledger: Ledger) -> None:
     held = ledger.hold("k")
     ledger(table.put_back, held, Again(NOT_YET, History()))
-    ledger.add("k2", run_at=0) if False else ledger.add("k2")
+    ledger.add("k2")
     assert [ledger.claim() for _ in range(2)] == [[["k2"]], []]
     ledger.change("k", run_at=ledger.clock() - 1)
     assert ledger.claim() == [["k"]]
@@ -278,24 +278,26 @@ def test_caps_and_single_claims_hold_for_many_at_once(database_url: str, ledger:
     ledger.add_many(count, "capped", source="/media/one")
     ledger.add_many(count, "free")
     context = multiprocessing.get_context("spawn")
-    with context.Pool(2, at_once, (context.Barrier(2),)) as pool:
-        found = pool.starmap(work_off, [(database_url, f"process{n}", caps) for n in range(2)])
-    claimed = Counter(key for keys, _ in found for key in keys)
+    ready, found = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=work_off, args=(database_url, f"process{n}", caps, ready, found)) for n in range(2)
+    ]
+    for process in processes:
+        process.start()
+    told = [found.get(timeout=50) for _ in processes]
+    for process in processes:
+        process.join()
+    claimed = Counter(key for keys, _ in told for key in keys)
     assert len(claimed) == 2 * count and set(claimed.values()) == {1}
-    assert all(most <= caps["capped"] for _, most in found)
+    assert max(most for _, most in told) <= caps["capped"]
     assert ledger(table.counts) == {COMPLETED: 2 * count}
 
 
-def at_once(barrier: Any) -> None:
-    """Lets the processes begin together."""
-    barrier.wait()
-
-
-def work_off(url: str, name: str, caps: dict[str, int]) -> tuple[list[str], int]:
-    """In a process of its own: claims and completes what there is; the keys, and the most that ran of the capped."""
+def work_off(url: str, name: str, caps: dict[str, int], ready: Any, found: Any) -> None:
+    """In a process of its own: claims and completes what there is. Tells the keys, and the most that ran of one."""
     engine = open_engine(url)
     keys: list[str] = []
-    most: list[int] = []
+    most: list[int] = [0]
 
     def claimer(number: int) -> None:
         ledger = Ledger(engine)
@@ -309,10 +311,11 @@ def work_off(url: str, name: str, caps: dict[str, int]) -> tuple[list[str], int]
             if not batches:
                 sleep(0.002)
 
+    ready.wait()
     with ThreadPoolExecutor(2) as claimers:
         list(claimers.map(claimer, range(2)))
     engine.dispose()
-    return keys, max(most)
+    found.put((keys, max(most)))
 
 
 # Riders.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,8 +74,12 @@ class Inbox:
         def dropped(change: Change, path: str) -> bool:
             return change is not Change.deleted and not Path(path).name.startswith(".")
 
-        async for _ in awatch(*folders, watch_filter=dropped, step=5, debounce=50, recursive=False):
-            self._news.set()
+        try:
+            async for _ in awatch(*folders, watch_filter=dropped, step=5, debounce=50, recursive=False):
+                self._news.set()
+        except (OSError, RuntimeError) as error:  # no inotify here, or no more watches allowed
+            log.warning("files are found by scanning only", reason=str(error))
+        await asyncio.Event().wait()
 
     async def pay(self) -> None:
         """Writes reports as they become due, and looks now and then for those that somebody else left."""
@@ -124,8 +129,9 @@ class Inbox:
         begun = monotonic()
         scan = await asyncio.to_thread(self._spool.scan, _AT_ONCE)
         self._metrics.spool_scan_duration.observe(monotonic() - begun)
+        gone = Counter(file.folder for file in (*scan.claimed, *scan.refused))
         for folder, count in scan.seen.items():
-            self._metrics.spool_files.labels(folder).set(count)
+            self._metrics.spool_files.labels(folder).set(count - gone[folder])
         for left in scan.left:
             self._metrics.jobs_rejected.labels("spool", left.why.reason).inc()
             log.warning("left", file=left.name, folder=left.folder, reason=left.why.message)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from daemon.errors import Failure, WorkerDied, WorkerLied, WorkerStalled, WorkerTimeout, from_dict
 from daemon.task import Event, Ready, Stop, Task, TaskOver, Unable
-from daemon.worker.wire import MAX_HEADER, WireError, pack, receive_event
+from daemon.worker.wire import WireError, pack, receive_event
 
 COMMAND = (sys.executable, "-P", "-m", "daemon.worker.process")
 # What a worker may know of the environment: how to find its libraries, and nothing that opens a door.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ")
 _START_SECONDS = 60.0
+_BUFFER = 4 << 20  # bytes of events that may wait to be read
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Worker:
                 process_group=0,
             )
         self._socket = ours
-        self._reader, self._writer = await asyncio.open_connection(sock=ours.dup(), limit=MAX_HEADER)
+        self._reader, self._writer = await asyncio.open_connection(sock=ours.dup(), limit=_BUFFER)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 event, _ = await receive_event(self._reader)
