@@ -129,7 +129,7 @@ class Inbox:
         begun = monotonic()
         scan = await asyncio.to_thread(self._spool.scan, _AT_ONCE)
         self._metrics.spool_scan_duration.observe(monotonic() - begun)
-        gone = Counter(file.folder for file in (*scan.claimed, *scan.refused))
+        gone = Counter(file.folder for file in scan.claimed)
         for folder, count in scan.seen.items():
             self._metrics.spool_files.labels(folder).set(count - gone[folder])
         for left in scan.left:
