@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from daemon.errors import Cancelled, Failure, LeaseLost, StoreFailure
+from daemon.errors import Cancelled, Failure, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job
 from daemon.jobs import table
 from daemon.jobs.database import Database
@@ -277,6 +277,8 @@ class _Batch:
         """Settles a job that has no pictures, by the verdict of the retry policy."""
         dispatcher = self._dispatcher
         failure = self._dropped.get(held.key, failure)
+        if isinstance(failure, SourceFailure):
+            failure = failure.named(held.source)
         if held.key in self._stagings:
             await asyncio.to_thread(self._stagings[held.key].discard)
         if isinstance(failure, LeaseLost):

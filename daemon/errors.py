@@ -55,6 +55,13 @@ class AtPastEnd(BadJob):
 class SourceFailure(Failure):
     code = "source_failed"
 
+    def named(self, source: str) -> "SourceFailure":
+        """The same failure, its message naming the source; a worker does not know what its source is called."""
+        place = f"source {source!r}: "
+        if self.message.startswith(place):
+            return self
+        return type(self)(place + self.message, output=self.output)
+
 
 class SourceMissing(SourceFailure):
     code = "source_missing"

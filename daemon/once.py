@@ -9,7 +9,7 @@ from contextlib import aclosing
 from daemon.app import build_worker, terms_of
 from daemon.config import Settings
 from daemon.dispatch import report_of
-from daemon.errors import Failure
+from daemon.errors import Failure, SourceFailure
 from daemon.job import MANIFEST, Job
 from daemon.production import Made, Production
 from daemon.report import Report
@@ -49,7 +49,8 @@ async def run_once(
             store.publish(name, destination)
         finally:
             os.close(descriptor)
-    except Failure as failure:
+    except Failure as said:
+        failure = said.named(job.source) if isinstance(said, SourceFailure) else said
         report = report_of(job, id, 1, made, destination, failure)
     finally:
         with contextlib.suppress(asyncio.CancelledError):

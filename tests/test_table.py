@@ -284,7 +284,7 @@ def test_caps_and_single_claims_hold_for_many_at_once(database_url: str, ledger:
     ]
     for process in processes:
         process.start()
-    told = [found.get(timeout=50) for _ in processes]
+    told = [found.get(timeout=30) for _ in processes]
     for process in processes:
         process.join()
     claimed = Counter(key for keys, _ in told for key in keys)

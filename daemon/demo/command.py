@@ -107,11 +107,11 @@ def _through_the_spool(
             "outputs": [
                 {"output": "thumbnail", "name": "poster", "at": "20%", "width": 1280},
                 {"output": "thumbnails", "name": "scene", "count": 12, "width": 480},
-                {"output": "sprite", "name": "scrub", "count": 100, "width": 320},
+                {"output": "sprite", "name": "scrub", "count": 60, "width": 320},
             ],
         }
     )
-    progress.update(bar, description="job dropped into the spool: 113 pictures")
+    progress.update(bar, description="job dropped into the spool: 73 pictures")
     inbox = folder / "spool" / "in"
     dropped = inbox / ".demo.tmp"
     dropped.write_text(job.model_dump_json(exclude_unset=True))

@@ -88,7 +88,8 @@ class Demuxer:
     def __init__(self, source: Source) -> None:
         self._source = source
         boxed = source.read_at(4, 4) in _BOXES
-        self._whole_index = boxed and not _has_fragments(source)
+        # Fragments (moof) have indexes of their own: that of the file is not whole then.
+        self._whole_index = boxed and all(kind != b"moof" for kind, _ in _boxes(source))
         # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
         # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
         self._options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
@@ -102,7 +103,7 @@ class Demuxer:
             )
         except (av.FFmpegError, ValueError, OSError) as error:
             self._raise_if_unreadable()
-            raise NotAVideo(f"no container that we can read ({plain(error)})") from None
+            raise NotAVideo(_why_unreadable(self._source, error)) from None
         self.stream = self._choose()
         for stream in self._container.streams:
             stream.discard = Discard.none if stream is self.stream else Discard.all
@@ -113,7 +114,7 @@ class Demuxer:
     def _choose(self) -> VideoStream:
         videos = [stream for stream in self._container.streams.video if stream.codec_context is not None]
         if not videos:
-            raise NotAVideo("there is no video stream that we can decode in it")
+            raise NotAVideo("there is no video stream that we can decode in it: give a video")
         # Cover art is not the video; where there is nothing else, it is the picture of an audio file.
         moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
         return (moving or videos)[0]
@@ -290,22 +291,34 @@ def _latest(demuxer: Demuxer, step: int, timing: Timing) -> tuple[int | None, in
     return first, end
 
 
-def _has_fragments(source: Source) -> bool:
-    """Walks the outermost boxes of an ISO file (ISO/IEC 14496-12, 4.2): a `moof` means that the index is not whole."""
+def _boxes(source: Source) -> Iterator[tuple[bytes, int]]:
+    """The outermost boxes of an ISO file (ISO/IEC 14496-12, 4.2): kind, and where each ends in bytes."""
     offset = 0
     for _ in range(_MANY_BOXES):
         head = source.read_at(offset, 16)
         if len(head) < 16:
-            return False
+            return
         size, kind = int.from_bytes(head[:4]), head[4:8]
-        if kind == b"moof":
-            return True
         if size == 1:
             size = int.from_bytes(head[8:16])
+        if size == 0:
+            size = source.size - offset  # to the end of the file
         if size < 8:
-            return False
+            return
         offset += size
-    return True
+        yield kind, offset
+
+
+def _why_unreadable(source: Source, error: Exception) -> str:
+    """What is wrong with a file that no demuxer opens, and what to do."""
+    if source.read_at(4, 4) in _BOXES:
+        boxes = list(_boxes(source))
+        missing = max((end for _, end in boxes), default=0) - source.size
+        if missing > 0:
+            return f"the file is cut off, {missing} bytes are missing at its end: copy it again, whole"
+        if all(kind != b"moov" for kind, _ in boxes):
+            return "the file is cut off, its index (moov) is missing: copy it again, whole"
+    return f"no container that we can read ({plain(error)}): give a whole video file"
 
 
 def plain(error: Exception) -> str:

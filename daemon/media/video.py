@@ -232,9 +232,10 @@ class Track:
         at = float(self._facts.seconds(instant.limit))
         if self._facts.missing:
             return DecodeFailed(
-                f"no picture at {at:.3f} s: the file is cut off, {self._facts.missing} bytes are missing at its end"
+                f"no picture at {at:.3f} s: the file is cut off, {self._facts.missing} bytes are missing at its "
+                "end: copy it again, whole"
             )
-        return DecodeFailed(f"no picture at {at:.3f} s can be decoded: the video is damaged there")
+        return DecodeFailed(f"no picture at {at:.3f} s can be decoded: the video is damaged there, give another time")
 
 
 def _nearer(instant: Instant, before: KeyPacket | None, after: KeyPacket | None) -> KeyPacket | None:
