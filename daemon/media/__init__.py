@@ -4,7 +4,8 @@
     demux.py      containers: packets, seeking, when the video begins and ends
     select.py     pure: which packet is the picture at t, and which packets must be decoded for it
     plan.py       pure: wanted instants to runs
-    device.py     the one place that chooses the device
+    device.py     what a device is
+    choose_device.py    the one place that chooses one
     cpu.py        packets to frames with libav
     scale.py      frames to small RGB pictures with libswscale
     reading.py    one reading of the packets around some instants, and the decoding of those that they need

@@ -1,7 +1,4 @@
-"""The one place that chooses the device, and all that may differ between devices.
-
-A device turns packets into frames, and frames into small RGB pictures. Everything else exists once.
-"""
+"""What a device is: it turns packets into frames, and frames into small RGB pictures. Everything else exists once."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -12,7 +9,6 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from daemon.errors import DeviceMissing
 from daemon.media.geometry import Size
 
 RGB = NDArray[np.uint8]
@@ -61,12 +57,3 @@ class Device(Protocol):
 def sample_aspect(stream: VideoStream) -> Fraction | None:
     """Of the container, else of the codec (known there once a frame was decoded)."""
     return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-
-
-def open_device(name: str) -> Device:
-    """`auto`, `cpu`, `cuda` or `cuda:N`. Raises DeviceMissing where a named device is not to be had."""
-    if name in ("auto", "cpu"):
-        from daemon.media.cpu import CpuDevice
-
-        return CpuDevice()
-    raise DeviceMissing(f'device {name!r} is not supported by this version: set device = "auto" or "cpu"')

@@ -24,7 +24,8 @@ from PIL import Image
 from pydantic import BaseModel
 
 from daemon.errors import Failure
-from daemon.media.device import Device, open_device
+from daemon.media.choose_device import open_device
+from daemon.media.device import Device
 from daemon.media.render import Rendering
 from daemon.media.source import FileSource
 from daemon.task import Progress, Ready, Stop, Task, TaskOver, Unable
