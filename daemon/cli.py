@@ -126,9 +126,7 @@ def run_command(
 ) -> None:
     """One job without a daemon, with your own rights."""
     options = _options(locals())
-    job = _job_file(what) if _is_job_file(what) else _job_of(what, options)
-    if _is_job_file(what) and options:
-        raise BadJob(f"--{next(iter(options))} goes with a video: a job file says it itself")
+    job = _job_file(what, options) if _is_job_file(what) else _job_of(what, options)
     destination = (job.destination or job.id or Path(what).stem) if _is_job_file(what) else ""
     settings = load(config).model_copy(
         update={"store": StoreSettings(root=out, background=load(config).store.background)}
@@ -172,12 +170,7 @@ def submit(
     said = {key: value for key, value in {"priority": priority, "destination": destination}.items() if value}
     dropped: list[tuple[str, Job]] = []
     for each in what:
-        if _is_job_file(each):
-            if options:
-                raise BadJob(f"--{next(iter(options))} goes with a video: a job file says it itself")
-            job = _job_file(each)
-        else:
-            job = _job_of(os.path.abspath(each), options)
+        job = _job_file(each, options) if _is_job_file(each) else _job_of(os.path.abspath(each), options)
         job = Job.check(job.model_dump(mode="json", exclude_unset=True) | {"id": job.id or new_ulid()} | said)
         dropped.append((Path(each).stem, job))
     for stem, job in dropped:
@@ -271,7 +264,9 @@ def _is_job_file(what: str) -> bool:
     return what.endswith(".json")
 
 
-def _job_file(path: str) -> Job:
+def _job_file(path: str, options: dict[str, Any]) -> Job:
+    if options:
+        raise BadJob(f"--{next(iter(options)).replace('_', '-')} goes with a video: a job file says it itself")
     try:
         text = Path(path).read_bytes()
     except OSError as error:
