@@ -234,6 +234,9 @@ class Job(_Model):
             raise BadJob(explain(error)) from None
 
 
+_MOST_DIGITS = 9  # as many as a pattern may ask for
+
+
 @dataclass(frozen=True)
 class Files:
     """File names that an output may write: `before` + `after`, with a number between them where `numbered`."""
@@ -246,7 +249,8 @@ class Files:
         if not self.numbered:
             return name == self.before + self.after
         number = name[len(self.before) : len(name) - len(self.after)]
-        return name.startswith(self.before) and name.endswith(self.after) and number.isdecimal() and number.isascii()
+        digits = number.isdecimal() and number.isascii() and len(number) <= _MOST_DIGITS
+        return digits and name.startswith(self.before) and name.endswith(self.after)
 
     def meets(self, other: "Files") -> bool:
         """Whether both may write one name."""

@@ -9,12 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
 
-from daemon.errors import Failure, WorkerLied, from_dict
+from daemon.errors import BadJob, Failure, SourceFailure, WorkerLied, from_dict
 from daemon.job import Files, Output, files_of
 from daemon.report import OutputReport, SourceFacts, Timings
 from daemon.store.folder import Staging
 from daemon.store.headers import picture_header
 from daemon.task import (
+    Event,
     FileMade,
     JobOver,
     OutputFailed,
@@ -103,28 +104,13 @@ class Production:
         StoreFailure; the jobs not yet yielded share that fate."""
         try:
             async with aclosing(worker.run(self._task, descriptor)) as events:
-                async for event, body in events:
-                    match event:
-                        case FileMade():
-                            await self._file(event, body)
-                        case OutputMade():
-                            self._output(event)
-                        case OutputFailed():
-                            self._output_failed(event)
-                        case JobOver():
-                            if (made := await self._job_over(event)) is not None:
-                                yield made
-                        case SourceMeasured():
-                            self._measured(event)
-                        case Planned():
-                            self._planned = self._per_job(event.pictures)
-                            self._tell(tuple(0 for _ in self._jobs))
-                        case Progress():
-                            self._tell(self._per_job(event.pictures))
-                        case TaskOver():
-                            self._task_over(event)
-                        case _:
-                            raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
+                try:
+                    async for event, body in events:
+                        if (made := await self._hear(event, body)) is not None:
+                            yield made
+                except WorkerLied:
+                    await worker.kill("lied")
+                    raise
         finally:
             # Nothing is written any more when the caller discards what was staged.
             writing = [job.writing for job in self._jobs if job.writing is not None]
@@ -134,6 +120,30 @@ class Production:
         """Listens to nothing more about a job."""
         self._jobs[job].stopped = True
 
+    async def _hear(self, event: Event, body: bytes) -> Made | None:
+        """The job that an event ends."""
+        match event:
+            case FileMade():
+                await self._file(event, body)
+            case OutputMade():
+                self._output(event)
+            case OutputFailed():
+                self._output_failed(event)
+            case JobOver():
+                return await self._job_over(event)
+            case SourceMeasured():
+                self._measured(event)
+            case Planned():
+                self._planned = self._per_job(event.pictures)
+                self._tell(tuple(0 for _ in self._jobs))
+            case Progress():
+                self._tell(self._per_job(event.pictures))
+            case TaskOver():
+                self._task_over(event)
+            case _:
+                raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
+        return None
+
     async def _file(self, event: FileMade, body: bytes) -> None:
         if (found := self._asked(event.job, event.output)) is None:
             return
@@ -141,9 +151,11 @@ class Production:
         files = job.files.setdefault(event.output, {})
         if event.name in files or not any(some.holds(event.name) for some in job.permitted[event.output]):
             raise WorkerLied(f"the worker was stopped: {event.name!r} is not a file of output {asked.name!r}")
-        if event.format != "vtt":
+        if len(files) > (most := self._task.limits.pictures):
+            raise WorkerLied(f"the worker was stopped: more than {most} files of output {asked.name!r}")
+        if not event.name.endswith(".vtt"):
             expected = (asked.format, (event.width, event.height))
-            if picture_header(body) != expected:
+            if event.format != asked.format or picture_header(body) != expected:
                 raise WorkerLied(f"the worker was stopped: {event.name!r} is not the picture that it says it is")
             self.tally.encoded[event.format] = self.tally.encoded.get(event.format, 0) + 1
         files[event.name] = len(body)
@@ -161,8 +173,12 @@ class Production:
         files = job.files.get(event.output, {})
         report = event.report
         named = [report.path, *(picture.path for picture in report.pictures or () if picture.path is not None)]
-        as_asked = (report.name, report.output, report.format) == (asked.name, asked.output, asked.format)
-        if not as_asked or sorted(files) != report.files or report.bytes != sum(files.values()):
+        said = (report.name, report.output, report.format, report.tag, report.cached)
+        if (
+            said != (asked.name, asked.output, asked.format, asked.tag, False)
+            or sorted(files) != report.files
+            or report.bytes != sum(files.values())
+        ):
             raise WorkerLied(f"the worker was stopped: its report of output {asked.name!r} is not what it sent")
         if any(path not in files for path in named):
             raise WorkerLied(f"the worker was stopped: output {asked.name!r} names files that it did not send")
@@ -173,7 +189,7 @@ class Production:
         if (found := self._asked(event.job, event.output)) is None:
             return
         job, asked = found
-        job.failures[event.output] = from_dict({"code": event.code, "message": event.message, "output": asked.name})
+        job.failures[event.output] = _said(event.code, event.message, asked.name)
         if asked.optional:
             job.warnings.append(f"{asked.name}: {event.message}")
 
@@ -220,7 +236,7 @@ class Production:
         self.tally.read_bytes = event.read_bytes
         self.tally.frames = event.frames
         if event.code is not None:
-            raise from_dict({"code": event.code, "message": event.message})
+            raise _said(event.code, event.message)
         if not all(job.over or job.stopped for job in self._jobs):
             raise WorkerLied("the worker was stopped: it ended its task with jobs that are not over")
 
@@ -244,3 +260,11 @@ class Production:
         if output in job.reports or job.over:
             raise WorkerLied("the worker was stopped: it speaks of an output that is over")
         return job, job.outputs[output]
+
+
+def _said(code: str, message: str, output: str | None = None) -> Failure:
+    """A failure in a worker's words, which may only speak of the job and its source."""
+    failure = from_dict({"code": code, "message": message, "output": output})
+    if not isinstance(failure, BadJob | SourceFailure) and type(failure) is not Failure:
+        raise WorkerLied(f"the worker was stopped: it may not say {code!r}")
+    return failure

@@ -1,6 +1,6 @@
 """What happened to a job: the object that the spool, the command line and every API give, and `manifest.json` holds."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,8 +44,8 @@ class OutputReport(_Model):
     device: str
     cached: bool = False
     tag: str | None = None
-    files: list[str] = Field(default_factory=list)
-    pictures: list[PictureReport] | None = None
+    files: Annotated[list[str], Field(fail_fast=True)] = Field(default_factory=list)
+    pictures: Annotated[list[PictureReport], Field(fail_fast=True)] | None = None
 
 
 class Timings(_Model):

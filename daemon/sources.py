@@ -17,7 +17,7 @@ class Sources:
     """What may be read. `roots`: folders below which sources must lie, None for the user's own rights."""
 
     def __init__(self, roots: Sequence[Path] | None, max_bytes: int) -> None:
-        self._roots = None if roots is None else [Path(os.path.realpath(root)) for root in roots]
+        self._roots = None if roots is None else [_Root(root) for root in roots]
         self._max_bytes = max_bytes
 
     def open(self, source: str) -> int:
@@ -30,7 +30,7 @@ class Sources:
         if not self._roots:
             raise SourceRefused(f"source {source!r}: no folder may be read: name some in the setting sources.roots")
         path = os.path.normpath(source)
-        below = [(root, self._below(root, path)) for root in self._roots]
+        below = [(root.real, root.below(path)) for root in self._roots]
         inside = [(root, parts) for root, parts in below if parts is not None]
         if not inside:
             raise SourceRefused(f"source {source!r}: it lies outside the folders of the setting sources.roots")
@@ -42,25 +42,19 @@ class Sources:
                 failure = missing
         raise failure or SourceMissing(f"source {source!r}: there is no such file")
 
-    def _below(self, root: Path, path: str) -> list[str] | None:
-        if not Path(path).is_absolute():
-            return None if path.startswith("..") else list(Path(path).parts)
-        try:
-            return list(Path(path).relative_to(root).parts) or None
-        except ValueError:
-            return None
-
     def _checked(self, source: str, opening: Callable[[], int]) -> int:
         try:
             descriptor = opening()
         except OSError as error:
             raise _failure(source, error) from None
+        except ValueError:  # it holds what no path can
+            raise SourceRefused(f"source {source!r}: no file can have such a name") from None
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise SourceRefused(f"source {source!r}: it is no regular file")
+                raise SourceRefused(f"source {source!r}: it is no regular file: give the path of a video")
             if status.st_size == 0:
-                raise SourceEmpty(f"source {source!r}: the file is empty")
+                raise SourceEmpty(f"source {source!r}: the file is empty: is it still being written?")
             if status.st_size > self._max_bytes:
                 raise SourceRefused(
                     f"source {source!r}: it has {status.st_size} bytes, {self._max_bytes} are allowed "
@@ -72,6 +66,23 @@ class Sources:
         return descriptor
 
 
+class _Root:
+    """A folder below which sources may lie. A source may be named by the path that was set or by the real one."""
+
+    def __init__(self, root: Path) -> None:
+        self.real = Path(os.path.realpath(root))
+        self._names = {self.real, Path(os.path.abspath(root))}
+
+    def below(self, path: str) -> Sequence[str] | None:
+        """The parts of a normalised path below this folder, None where it lies elsewhere."""
+        parts = Path(path).parts
+        if not Path(path).is_absolute():
+            return None if parts[:1] == ("..",) else parts
+        return next(
+            (Path(path).relative_to(name).parts for name in self._names if Path(path).is_relative_to(name)), None
+        )
+
+
 def _walk(root: Path, parts: Sequence[str]) -> int:
     """Opens each part relative to the one before, following no link: nobody can swap a folder on the way."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -80,7 +91,7 @@ def _walk(root: Path, parts: Sequence[str]) -> int:
             below = os.open(part, _FOLDER, dir_fd=folder)
             os.close(folder)
             folder = below
-        return os.open(parts[-1], _FILE, dir_fd=folder)
+        return os.open(parts[-1] if parts else ".", _FILE, dir_fd=folder)
     finally:
         os.close(folder)
 
@@ -88,13 +99,13 @@ def _walk(root: Path, parts: Sequence[str]) -> int:
 def _failure(source: str, error: OSError) -> Failure:
     match error.errno:
         case errno.ENOENT:
-            return SourceMissing(f"source {source!r}: there is no such file")
+            return SourceMissing(f"source {source!r}: there is no such file: check its path")
         case errno.ELOOP | errno.ENOTDIR:
-            return SourceRefused(f"source {source!r}: a part of its path is a link or no folder, and is not followed")
+            return SourceRefused(f"source {source!r}: a part of its path is a link or no folder: give its real path")
         case errno.EACCES | errno.EPERM:
             return SourceRefused(f"source {source!r}: it may not be read: give the daemon's user the right to")
         case errno.ENXIO:
-            return SourceRefused(f"source {source!r}: it is no regular file")
+            return SourceRefused(f"source {source!r}: it is no regular file: give the path of a video")
         case errno.ENAMETOOLONG | errno.EINVAL:
             return SourceRefused(f"source {source!r}: no file can have such a name")
     return SourceUnreadable(f"source {source!r}: opening it failed ({error.strerror})")

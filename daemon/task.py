@@ -14,6 +14,9 @@ from daemon.report import OutputReport
 Whole = Annotated[int, Field(ge=0, le=1 << 62)]
 Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=2000)]
+# The first wrong entry is enough: a complaint about each of millions would take gigabytes.
+Counts = Annotated[tuple[Whole, ...], Field(fail_fast=True)]
+Texts = Annotated[tuple[Text, ...], Field(fail_fast=True)]
 
 
 class _Model(BaseModel):
@@ -66,7 +69,7 @@ class Planned(_Model):
     """How many pictures each job has, in the task's order."""
 
     kind: Literal["planned"] = "planned"
-    pictures: tuple[Whole, ...]
+    pictures: Counts
 
 
 class Progress(_Model):
@@ -74,7 +77,7 @@ class Progress(_Model):
 
     kind: Literal["progress"] = "progress"
     packets: Whole
-    pictures: tuple[Whole, ...]
+    pictures: Counts
 
 
 class FileMade(_Model):
@@ -96,7 +99,7 @@ class OutputMade(_Model):
     job: Whole
     output: Whole
     report: OutputReport
-    warnings: tuple[Text, ...] = ()
+    warnings: Texts = ()
 
 
 class OutputFailed(_Model):
@@ -146,7 +149,7 @@ class SourceMeasured(_Model):
     height: Whole
     codec: Annotated[str, Field(max_length=40)]
     fps: Seconds | None
-    warnings: tuple[Text, ...] = ()
+    warnings: Texts = ()
 
 
 Event = Annotated[

@@ -292,8 +292,15 @@ class BadWorker:
         self.job_over()
 
     def after_job_over(self) -> None:
-        self.answer_job()
         self.file()
+        self.made()
+        text = b"WEBVTT\n"
+        self.file(text, output=1, name="series.vtt", format="vtt")
+        report = {"name": "series", "output": "thumbnails", "path": "series.vtt", "width": 0, "height": 0}
+        report |= {"format": "png", "bytes": len(text), "device": "cpu", "files": ["series.vtt"], "pictures": []}
+        self.send("output", job=0, output=1, report=report)
+        self.job_over()
+        self.file(output=1, name="series-0001.png")
 
     def other_over(self) -> None:
         self.job_over(job=9)

@@ -86,7 +86,7 @@ def to(part: str) -> Only:
 
 def file_in(part: str) -> Only:
     """Picks calls whose first argument is the descriptor of a file or folder with `part` in its path."""
-    return lambda descriptor, *rest: part in os.readlink(f"/proc/self/fd/{descriptor}")
+    return lambda descriptor, *rest: part in str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def _replace(

@@ -17,16 +17,19 @@ from harness import Running, Site, thumbnail, until
 from daemon.report import Report
 
 FAULTS = """
+import daemon.app
 from daemon.intake.spool import Spool
 from daemon.jobs import table
-from daemon.store.folder import Folder, Staging
+from daemon.store.folder import Folder
+
+daemon.app._LOOK_SECONDS = 0.25  # how long it waits before it looks whether the disk is well again
 
 before(Path, "rename", die, only=to("/claimed/"), fuse="before-claim")
 after(Path, "rename", die, only=to("/claimed/"), fuse="after-claim")
 after(table, "add", die, fuse="before-accept-commit")
 before(Spool, "taken_in", die, fuse="after-accept-commit")
-before(Staging, "write", die, calls=3, fuse="decoding")
-before(Staging, "write", die, only=lambda staging, file, data: file == "manifest.json", fuse="before-manifest-staged")
+before(os, "write", die, calls=3, only=file_in("/.staging/"), fuse="decoding")
+before(os, "open", die, only=to("/manifest.json"), fuse="before-manifest-staged")
 after(table, "publishing", die, fuse="before-publishing-commit")
 before(Folder, "publish", die, fuse="after-publishing-commit")
 after(Path, "rename", die, only=to("/replaced-"), calls=3, fuse="between-renames")
@@ -37,7 +40,7 @@ before(Spool, "write_reports", die, fuse="before-report")
 before(Path, "rename", die, only=to("/done/"), fuse="in-report")
 before(table, "reported", die, fuse="after-report")
 
-before(Staging, "write", hold("decoding"), calls=2, fuse="hold-decoding")
+before(os, "write", hold("decoding"), calls=2, only=file_in("/.staging/"), fuse="hold-decoding")
 before(Folder, "publish", hold("publish"), fuse="hold-publish")
 before(Path, "rename", hold("old-manifest"), only=to(".replaced-manifest"), fuse="hold-old-manifest")
 after(Path, "rename", hold("renames"), only=to("/replaced-"), calls=2, fuse="hold-renames")
@@ -66,7 +69,7 @@ class Relay:
         self.daemon = self.start()
 
     def start(self) -> Running:
-        return self.site.daemon(FAULTS, job__lease=2)
+        return self.site.daemon(FAULTS, job__lease=1)
 
     def dies(self) -> None:
         """Waits until the daemon died of its fault, and lets the next one take over."""
@@ -99,8 +102,10 @@ def relay(the_relay: Relay, request: pytest.FixtureRequest) -> Iterator[Relay]:
     if the_relay.daemon.process.poll() is not None:
         the_relay.daemon = the_relay.start()
     yield the_relay
-    for fuse in the_relay.site.fuses.iterdir():
-        fuse.unlink(missing_ok=True)
+    if unburnt := list(the_relay.site.fuses.iterdir()):  # the test failed
+        the_relay.daemon.kill()
+        for fuse in unburnt:
+            fuse.unlink()
     print(the_relay.daemon.log_file.read_text()[-8000:])
 
 
@@ -141,16 +146,16 @@ KILLED_BETWEEN = ["between-renames", "before-manifest"]
 @pytest.mark.parametrize("event", KILLED_BETWEEN)
 def test_a_daemon_is_killed_while_it_replaces_files(relay: Relay, event: str) -> None:
     older, newer = relay.job(f"replaced-{event}"), relay.job(f"replaced-{event}", count=3)
-    relay.site.drop(older, "older.json")
-    relay.site.report("older")
+    relay.site.drop(older, f"{event}-older.json")
+    relay.site.report(f"{event}-older")
     newer["outputs"][0]["end"] = "50%"  # the same names, other pictures
     relay.site.light(event)
-    relay.site.drop(newer, f"{event}.json")
+    relay.site.drop(newer, f"{event}-newer.json")
     assert relay.daemon.exit_code() == -signal.SIGKILL
     # Half of it is replaced: nobody may take this for complete.
     assert not (relay.site.store / older["destination"] / "manifest.json").exists()
     relay.daemon = relay.start()
-    report = relay.site.report(event)
+    report = relay.site.report(f"{event}-newer")
     assert report.attempt == 1
     relay.site.check_pictures(report, relay.clip)
     relay.site.check_published(report, with_nothing_else=False)

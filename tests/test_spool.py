@@ -168,7 +168,7 @@ def test_however_many_are_no_files_the_jobs_behind_them_have_their_turn(spool: S
         (spool.root / "in" / f"a{number}").mkdir()
     drop(spool, "z.json")
     scans = [spool.scan(10) for _ in range(3)]
-    assert sum((held(scan) for scan in scans), []) == [JOB]
+    assert [text for scan in scans for text in held(scan)] == [JOB]
     assert sum(len(scan.left) for scan in scans) == 30
 
 

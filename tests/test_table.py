@@ -51,7 +51,7 @@ class Ledger:
                 "org": org,
                 "id": str(n),
                 "source": source or f"/media/{org}{n}",
-                "destination": str(n),
+                "destination": f"{org}{n}",
                 "priority": 1,
                 "job": "{}",
                 "state": QUEUED,
@@ -392,30 +392,29 @@ def test_a_claim_costs_the_same_however_long_a_queue_is(ledger: Ledger, source: 
     assert costs[1] < 1.5 * costs[0]
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        lambda c: table.owed(c, 100),
-        lambda c: table.take_over(c, "b", ["a"], LEASE, POLICY),
-        lambda c: table.heartbeat(c, "a", LEASE, {"big000001": (1, 2)}),
-        lambda c: table.publishing(c, Held("x", 1, "", "", "", "d", "", False, 0, History()), ""),
-        lambda c: table.stagings_over(c, ["big000001.1", "none.2"]),
-        lambda c: table.forget(c, 0.0),
-        lambda c: table.get(c, "big", "7"),
-        lambda c: table.latest(c, 20),
-    ],
-    ids=["owed", "take_over", "heartbeat", "publishing", "stagings_over", "forget", "get", "latest"],
-)
-def test_what_is_asked_often_does_not_look_at_every_job(ledger: Ledger, verb: Callable[[Connection], Any]) -> None:
-    costs = []
+ASKED_OFTEN: dict[str, Callable[[Connection], Any]] = {
+    "owed": lambda c: table.owed(c, 100),
+    "take_over": lambda c: table.take_over(c, "b", ["a"], LEASE, POLICY),
+    "heartbeat": lambda c: table.heartbeat(c, "a", LEASE, {"big000001": (1, 2)}),
+    "publishing": lambda c: table.publishing(c, Held("x", 1, "", "", "", "d", "", False, 0, History()), ""),
+    "stagings_over": lambda c: table.stagings_over(c, ["big000001.1", "none.2"]),
+    "forget": lambda c: table.forget(c, 0.0),
+    "get": lambda c: table.get(c, "big", "7"),
+    "latest": lambda c: table.latest(c, 20),
+}
+
+
+def test_what_is_asked_often_does_not_look_at_every_job(ledger: Ledger) -> None:
+    costs: dict[str, list[int]] = {name: [] for name in ASKED_OFTEN}
     for count in (100, 20_000):
         with ledger.engine.begin() as connection:
             connection.execute(text("DELETE FROM jobs"))
         ledger.add_many(count, "big")
         settle(ledger.engine)
         with ledger.engine.begin() as connection:
-            costs.append(cost(connection, verb))
-    assert costs[1] < 1.5 * costs[0] + 5
+            for name, verb in ASKED_OFTEN.items():
+                costs[name].append(cost(connection, verb))
+    assert {name: cost for name, cost in costs.items() if cost[1] > 1.5 * cost[0] + 5} == {}
 
 
 def settle(engine: Engine) -> None:

@@ -1,5 +1,6 @@
 """Qencode's transcoding query, as far as it speaks of thumbnails. Numbers may come as strings."""
 
+from math import isfinite
 from typing import Any, TypeVar
 
 from pydantic_core import from_json
@@ -57,7 +58,10 @@ def read_query(text: bytes) -> Job:
     job = {"source": query.get("source"), "outputs": outputs}
     if "payload" in said:
         job["payload"] = said["payload"]
-    return Job.check(job)
+    try:
+        return Job.check(job)
+    except BadJob as bad:
+        raise BadJob(bad.message.replace("outputs[", "query.format[")) from None
 
 
 def _is_series(asked: Any) -> bool:
@@ -112,6 +116,9 @@ def _look(asked: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _size(asked: dict[str, Any], place: str) -> dict[str, Any]:
+    mode = asked.get("resize_mode", "scale")
+    if mode not in ("scale", "crop"):
+        raise BadJob(f"{place}.resize_mode: {mode!r} is none of scale, crop")
     if "resolution" in asked:
         return {"short_side": _number(asked["resolution"], f"{place}.resolution", int)}
     sides: dict[str, Any] = {
@@ -122,21 +129,22 @@ def _size(asked: dict[str, Any], place: str) -> dict[str, Any]:
         if not parted:
             raise BadJob(f'{place}.size: write it as "320x240", not {asked["size"]!r}')
         sides = {"width": _number(width, f"{place}.size", int), "height": _number(height, f"{place}.size", int)}
-    mode = asked.get("resize_mode", "scale")
-    if mode not in ("scale", "crop"):
-        raise BadJob(f"{place}.resize_mode: {mode!r} is none of scale, crop")
     if len(sides) == 2:
         return sides | {"fit": "cover" if mode == "crop" else "stretch"}
     return sides
 
 
 def _number(said: Any, place: str, kind: type[N]) -> N:
-    if isinstance(said, bool) or not isinstance(said, int | float | str):
-        raise BadJob(f"{place}: a number is needed, not {said!r}")
+    """An int or float that may be said as text. Raises BadJob where it is none, or not whole where an int is needed."""
     try:
-        return kind(said)
+        if isinstance(said, int | float | str) and not isinstance(said, bool):
+            number = kind(said)
+            if isfinite(number) and (isinstance(said, str) or number == said):
+                return number
     except (ValueError, OverflowError):
-        raise BadJob(f"{place}: a number is needed, not {str(said)[:40]!r}") from None
+        pass
+    needed = "a whole number" if kind is int else "a number"
+    raise BadJob(f"{place}: {needed} is needed, not {repr(said)[:40]}")
 
 
 def _refuse_unknown(said: dict[str, Any], known: set[str], place: str) -> None:

@@ -47,24 +47,29 @@ class Worker:
 
     async def start(self) -> None:
         """Starts the process and waits until it is ready. Raises a Failure where it cannot work on this machine."""
+        await self.kill("signal")  # what is left of one that died between tasks
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
             environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-            # A process group of its own: Ctrl-C in a terminal is for the daemon, and kill reaches all of it.
-            # One arena for two threads: decoded frames freed by one are used again by the other.
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command,
-                str(theirs.fileno()),
-                str(os.getpid()),
-                self._device,
-                pass_fds=(theirs.fileno(),),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={**environment, "MALLOC_ARENA_MAX": "2"},
-                process_group=0,
-            )
+            try:
+                # A process group of its own: Ctrl-C in a terminal is for the daemon, and kill reaches all of it.
+                # One arena for two threads: decoded frames freed by one are used again by the other.
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    self._device,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env={**environment, "MALLOC_ARENA_MAX": "2"},
+                    process_group=0,
+                )
+            except OSError as error:
+                ours.close()
+                raise WorkerDied(f"a worker process cannot be started: {error.strerror}") from None
         self._socket = ours
         self._reader, self._writer = await asyncio.open_connection(sock=ours.dup(), limit=_BUFFER)
         try:
@@ -90,10 +95,12 @@ class Worker:
         deadline = loop.time() + self._watch.wall
         clean, reason = False, "ok"
         try:
-            await self._give(task, descriptor)
+            async with asyncio.timeout(self._watch.stall):
+                await self._give(task, descriptor)
             while not clean:
                 stalled = loop.time() + self._watch.stall
                 async with asyncio.timeout_at(min(stalled, deadline)):
+                    await asyncio.sleep(0)  # one that never falls silent must not keep the loop from the others
                     event, body = await receive_event(self._reader)
                 clean = isinstance(event, TaskOver)
                 yield event, body

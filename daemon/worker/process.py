@@ -20,10 +20,11 @@ import threading
 import traceback
 
 import av
+import av.subtitles.stream  # imported late by av.open
 from PIL import Image
 from pydantic import BaseModel
 
-from daemon.errors import Failure
+from daemon.errors import Failure, SourceUnreadable
 from daemon.media.choose_device import open_device
 from daemon.media.device import Device
 from daemon.media.render import Rendering
@@ -77,6 +78,8 @@ class Process:
         final = TaskOver(code="failed", message="the worker's task ended without a word")
         try:
             final = rendering.run()
+        except OSError as error:  # nothing but the source is read here
+            final = TaskOver(code=SourceUnreadable.code, message=f"reading it failed ({error.strerror})")
         except Exception as error:  # noqa: BLE001  whatever it is, the supervisor must hear of it
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"internal error: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
