@@ -6,7 +6,8 @@ from importlib.metadata import version
 
 import PIL
 from rich.console import Console
-from sqlalchemy import text
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import ArgumentError
 
 from daemon.app import build_worker
 from daemon.config import Settings, cores
@@ -58,6 +59,14 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     if not roots:
         say("sources", True, "none may be read by the daemon: name folders in the setting sources.roots")
     console.print("\nsettings in force:", highlight=False)
-    for line in settings.model_dump_json(indent=1).splitlines()[1:-1]:
+    shown = settings.model_copy(update={"database": _without_password(settings.database)})
+    for line in shown.model_dump_json(indent=1).splitlines()[1:-1]:
         console.print(line, markup=False, highlight=False)
     return good
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string()
+    except ArgumentError:
+        return url.rpartition("@")[2]

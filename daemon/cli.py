@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong use.
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -43,6 +44,8 @@ cli = typer.Typer(
 )
 T = TypeVar("T")
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+UsageError: Any = typer.BadParameter.__base__  # of whichever click there is: Typer may bring its own
+INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
 class Ask(Protocol):
@@ -73,17 +76,22 @@ NameOption = Annotated[str | None, typer.Option(help="Stem of the file names.")]
 def main() -> None:
     """The entry point: failures become one line and an exit code."""
     try:
-        cli()
+        try:
+            code = cli(sys.argv[1:] or ["--help"], standalone_mode=False)
+        finally:
+            sys.stdout.flush()
     except Failure as failure:
         fail(failure.message, 2)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
+    except UsageError as wrong:
+        fail(f"{wrong.format_message().rstrip('.')}: `thumbd --help` and `thumbd COMMAND --help` say what there is", 2)
     except BrokenPipeError:
         os._exit(0)
+    if code == INTERRUPTED:
+        fail("interrupted", INTERRUPTED)
 
 
 def fail(message: str, code: int) -> NoReturn:
-    errors.print(f"thumbd: {message}", style="red" if errors.is_terminal else None, markup=False)
+    errors.print(f"thumbd: {' '.join(message.splitlines())}", style="red" if errors.is_terminal else None, markup=False)
     sys.exit(code)
 
 
@@ -172,7 +180,7 @@ def submit(
     for each in what:
         job = _job_file(each, options) if _is_job_file(each) else _job_of(os.path.abspath(each), options)
         job = Job.check(job.model_dump(mode="json", exclude_unset=True) | {"id": job.id or new_ulid()} | said)
-        dropped.append((Path(each).stem, job))
+        dropped.append((_stem(each), job))
     for stem, job in dropped:
         _drop(settings, stem, job)
     if not wait:
@@ -257,7 +265,8 @@ def demo(
 def _options(given: dict[str, Any]) -> dict[str, Any]:
     """Those options of a picture that were said, by their names in a job."""
     names = ("at", "every", "count", "sprite", "start", "end", "width", "height", "short_side", "fit", "upscale")
-    return {key: given[key] for key in (*names, "format", "quality", "accuracy", "name") if given[key]}
+    said = {key: given[key] for key in (*names, "format", "quality", "accuracy", "name")}
+    return {key: value for key, value in said.items() if value is not None and value is not False and value != []}
 
 
 def _is_job_file(what: str) -> bool:
@@ -286,16 +295,22 @@ def _job_of(video: str, options: dict[str, Any]) -> Job:
     outputs: list[dict[str, Any]] = []
     ats = options.get("at") or ([] if series else ["middle"])
     for n, at in enumerate(ats, 1):
-        stem = look.get("name") or Path(video).stem
+        stem = look.get("name", _stem(video))
         outputs.append({"output": "thumbnail", **look, "at": at, "name": stem if len(ats) == 1 else f"{stem}-{n}"})
     if series:
         kind = "sprite" if options.get("sprite") else "thumbnails"
-        outputs.append(
-            {"output": kind, "name": f"{Path(video).stem}-{kind}" if ats else Path(video).stem, **look, **series}
-        )
+        name = f"{_stem(video)}-{kind}" if ats else _stem(video)
+        outputs.append({"output": kind, "name": name, **look, **series})
     elif options.get("sprite"):
         raise BadJob("--sprite needs --every or --count")
     return Job.check({"source": video, "outputs": outputs})
+
+
+def _stem(path: str) -> str:
+    """A file's name without its suffix, as far as that can begin the names of other files."""
+    readable = "".join(sign for sign in Path(path).stem if sign.isprintable() and sign != "\\")
+    begun = re.sub(r"^[\W_]+", "", readable)
+    return begun.encode()[:120].decode(errors="ignore") or "video"
 
 
 def _drop(settings: Settings, stem: str, job: Job) -> None:
@@ -383,7 +398,7 @@ def _job_table(settings: Settings) -> Iterator[Ask]:
             with engine.begin() as connection:
                 return question(connection)
         except DBAPIError as error:
-            fail(f"the job table {settings.database} cannot be reached: {error.orig}", 1)
+            fail(f"the job table {engine.url.render_as_string()} cannot be reached: {error.orig}", 1)
 
     try:
         yield ask

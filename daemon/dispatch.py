@@ -270,6 +270,8 @@ class _Batch:
             await asyncio.sleep(0.05)
         if answer == "lost":
             raise LeaseLost("another owner has it")
+        if answer == "cancelled":
+            raise Cancelled("cancelled while it ran")
         await dispatcher.roll_forward(Publication(held.key, held.token, held.staging, held.destination))
         self._over(held, "completed")
 

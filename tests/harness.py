@@ -332,6 +332,21 @@ class Site:
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
+# The code of a worker that dies as soon as it makes a picture of an output named "crash".
+CRASHING = """
+import os, signal
+from daemon.media import outputs
+real = outputs.Maker.take
+def take(self, index, view):
+    if self.asked.name == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    real(self, index, view)
+outputs.Maker.take = take
+from daemon.worker.process import main
+main()
+"""
+
+
 def number_in(picture: Path) -> int:
     """The number that a picture shows."""
     with Image.open(picture) as image:

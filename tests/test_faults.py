@@ -42,7 +42,7 @@ before(table, "reported", die, fuse="after-report")
 
 before(os, "write", hold("decoding"), calls=2, only=file_in("/.staging/"), fuse="hold-decoding")
 before(Folder, "publish", hold("publish"), fuse="hold-publish")
-before(Path, "rename", hold("old-manifest"), only=to(".replaced-manifest"), fuse="hold-old-manifest")
+before(Path, "rename", hold("old-manifest"), only=to("/.manifest-"), fuse="hold-old-manifest")
 after(Path, "rename", hold("renames"), only=to("/replaced-"), calls=2, fuse="hold-renames")
 
 before(os, "write", fail(errno.ENOSPC), calls=3, only=file_in("/.staging/"), fuse="full-picture")

@@ -113,7 +113,7 @@ def test_the_manifest_comes_last(store: Folder, monkeypatch: pytest.MonkeyPatch)
 
     def record(source: Any, target: Any, **options: Any) -> None:
         rename(source, target, **options)
-        if Path(target).parent == store.root / "film":
+        if Path(target).parent == store.root / "film" and Path(source).parent != store.root / "film":
             arrived.append(Path(target).name)
 
     monkeypatch.setattr(os, "rename", record)
@@ -251,6 +251,28 @@ def test_two_who_publish_the_same_at_once_come_to_the_same(tmp_path: Path, exist
             publisher.to_the_end()
         assert files_in(tmp_path / "film") == (MIXED if existing else NEWER), places
         assert os.listdir(tmp_path) == ["film"], places
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.usefixtures("stepwise")
+def test_one_who_wakes_up_late_spares_what_came_after(tmp_path: Path, existing: bool) -> None:
+    """He was taken for dead, his publication brought to its end, and another job published to the same place."""
+    folder = Folder(tmp_path)
+    latest = {"poster.webp": b"latest", MANIFEST: b"latest"}
+    at, steps = 0, 1
+    while at < steps:
+        if existing:
+            publish(folder, "film", OLDER, "older.1")
+        stage(folder)
+        sleeper = Publisher(folder, at)
+        folder.publish(NAME, "film")
+        publish(folder, "film", latest, "latest.1")
+        steps = sleeper.to_the_end()
+        assert files_in(tmp_path / "film") == (MIXED if existing else NEWER) | latest, at
+        assert os.listdir(tmp_path) == ["film"], at
+        shutil.rmtree(tmp_path / "film")
+        at += 1
+    assert at > 3
 
 
 def test_what_stands_in_the_way_is_said(store: Folder) -> None:

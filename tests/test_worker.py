@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from clips import RECIPES, Clip, make
-from harness import TESTS, number_in, until
+from harness import CRASHING, TESTS, number_in, until
 
 from daemon.errors import (
     DeviceMissing,
@@ -395,22 +395,8 @@ def parent() -> Iterator[tuple["subprocess.Popen[str]", int]]:
             process.kill()
 
 
-SEGFAULTING = """
-import os, signal
-from daemon.media import render
-real = render.Rendering._hand_out
-def hand_out(self, track, shown, takers):
-    real(self, track, shown, takers)
-    if any(maker.asked.name == "crash" for maker, _ in takers):
-        os.kill(os.getpid(), signal.SIGSEGV)
-render.Rendering._hand_out = hand_out
-from daemon.worker.process import main
-main()
-"""
-
-
 def test_a_real_worker_crashes_while_it_decodes(tmp_path: Path, clip: Clip) -> None:
-    bench = Bench(tmp_path, sys.executable, "-P", "-c", SEGFAULTING, watch=Watch())
+    bench = Bench(tmp_path, sys.executable, "-P", "-c", CRASHING, watch=Watch())
 
     async def story() -> None:
         with pytest.raises(WorkerDied, match="SIGSEGV"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -45,8 +46,11 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
         metadata.create_all(engine)
         return engine
-    except (DBAPIError, OSError, ModuleNotFoundError) as error:
-        raise BadDatabase(f"database {parsed.render_as_string()} cannot be opened: {error}") from error
+    except ImportError as error:
+        raise BadDatabase("database: PostgreSQL needs its driver: pip install 'thumbd[postgres]'") from error
+    except (DBAPIError, OSError) as error:
+        why = "; ".join(str(getattr(error, "orig", error)).split("\n"))
+        raise BadDatabase(f"database {parsed.render_as_string()} cannot be opened: {why}") from error
 
 
 def _open_sqlite(path: Path) -> Engine:
@@ -76,7 +80,8 @@ def _file_system(folder: Path) -> str:
     best, kind = "", ""
     resolved = str(folder.resolve())
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, name, *_ = line.split(" ")
+        _, escaped, name, *_ = line.split(" ")
+        mount = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped)
         if (resolved == mount or resolved.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
             best, kind = mount, name
     return kind
@@ -115,7 +120,8 @@ class Database:
                 except queue.Empty:
                     break
             ended = batch[-1] is None
-            if changes := [entry for entry in batch if entry is not None and not entry[1].cancelled()]:
+            # From here on nobody can give up: what is committed is told.
+            if changes := [entry for entry in batch if entry is not None and entry[1].set_running_or_notify_cancel()]:
                 self._commit(changes)
 
     def _commit(self, changes: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
@@ -137,8 +143,6 @@ class Database:
             outcomes = [(done, None, error) for _, done in changes]
         self._timed("commit", perf_counter() - begun)
         for done, result, failure in outcomes:
-            if done.cancelled():
-                continue
             if failure is None:
                 done.set_result(result)
             else:

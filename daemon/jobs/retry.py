@@ -77,4 +77,4 @@ def _judge_worker(history: History, failure: WorkerFailure, alone: bool, policy:
 
 
 def _delay(times: int, policy: Policy) -> float:
-    return min(policy.longest_delay, policy.first_delay * 4.0 ** (times - 1))
+    return min(policy.longest_delay, policy.first_delay * 4.0 ** min(times - 1, 32))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -44,9 +44,9 @@ jobs = Table(
     Column("report_due", Boolean, nullable=False, default=False),
     Index("jobs_by_id", "org", "id", unique=True),
     Index("jobs_in_turn", "state", "org", "priority", "run_at", "key"),
-    Index("jobs_by_source", "state", "org", "source"),
+    Index("jobs_by_source", "state", "org", "source", "priority", "key"),
     Index("jobs_leased", "state", "lease_until"),
-    Index("jobs_owing", "report_due", "ended_at", sqlite_where=text("report_due"), postgresql_where=text("report_due")),
+    Index("jobs_owing", "report_due", "ended_at"),
     Index("jobs_ended", "state", "ended_at"),
 )
 

@@ -16,10 +16,12 @@ from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
+from daemon.ulid import new_ulid
 
 STAGING = ".staging"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_REPLACED = ".replaced-manifest"
+_ASIDE = ".manifest-"  # before a ULID: a manifest put aside
+_OVER = ".over"  # after the name of a staging folder whose publication is over
 
 
 class Staging:
@@ -115,25 +117,35 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):  # moved before, and taken away since
                 _sync_folder(target)
                 _sync_folder(target.parent)
-        self.staged(name).discard()
+        for left in (name + _OVER, name):
+            self.staged(left).discard()
 
     def _move_files(self, staging: Path, target: Path) -> None:
-        # An older manifest would call the mixture complete. It is moved into the staging folder rather than removed:
-        # where somebody else has finished this publication there is no such folder, and the manifest is the new one.
-        with contextlib.suppress(FileNotFoundError):
-            if (staging / MANIFEST).exists():
-                (target / MANIFEST).rename(staging / _REPLACED)
+        """Somebody else may do the same at any moment, or wake up from a pause long after it was done. So an older
+        manifest, which would call the mixture complete, is moved into the staging folder: where the publication is
+        over there is none, and the manifest at the destination is left alone. If what was moved is our own, for
+        somebody else had just finished, it is put back."""
         try:
+            ours = (staging / MANIFEST).read_bytes()
             files = sorted(os.listdir(staging), key=lambda file: file == MANIFEST)
         except FileNotFoundError:
-            return
+            return  # somebody else has moved them
+        with contextlib.suppress(FileNotFoundError):
+            aside = staging / f"{_ASIDE}{new_ulid()}"
+            (target / MANIFEST).rename(aside)
+            _put_back(ours, aside, target)
+            _sync_folder(target)
         for file in files:
-            if file == _REPLACED:
-                continue
             if file == MANIFEST:
                 _sync_folder(target)
-            with contextlib.suppress(FileNotFoundError):
-                (staging / file).rename(target / file)
+            if not file.startswith(_ASIDE):
+                with contextlib.suppress(FileNotFoundError):
+                    (staging / file).rename(target / file)
+        over = staging.with_name(staging.name + _OVER)
+        with contextlib.suppress(FileNotFoundError):
+            staging.rename(over)  # from here on nobody puts a manifest aside there
+            for aside in over.glob(f"{_ASIDE}*"):
+                _put_back(ours, aside, target)
 
     def _make_parents(self, target: Path) -> None:
         missing = []
@@ -173,6 +185,12 @@ class Folder:
                     os.fsync(file.fileno())
             finally:
                 probe.unlink(missing_ok=True)
+
+
+def _put_back(ours: bytes, aside: Path, target: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if aside.read_bytes() == ours:
+            aside.rename(target / MANIFEST)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ def picture_header(data: bytes) -> tuple[str, Size] | None:
 
 def _webp(data: bytes) -> tuple[str, Size] | None:
     # RFC 9649: VP8 key frame header, VP8L header, or the canvas of VP8X.
+    if len(data) < 30:
+        return None
     match data[12:16]:
         case b"VP8 ":
             width, height = struct.unpack("<HH", data[26:30])
