@@ -76,6 +76,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._troubles: tuple[str, ...] = ("it is starting",)
+        self._full: str | None = None  # why there is no room for more jobs
 
     def stop(self) -> None:
         """First call: drain. Second call: end at once."""
@@ -178,7 +179,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         for publication in await self._inbox.recover(self.owner, self._settings.job.lease, self._policy):
-            await self._dispatcher.roll_forward(publication)
+            self._dispatcher.adopt(publication)
         await self._sweep_stagings()
 
     async def _recover_often(self) -> None:
@@ -210,24 +211,29 @@ class Daemon:
             if not self._stopping.is_set():
                 self._troubles = tuple(troubles)
                 self.metrics.ready.set(not troubles)
-                self._pause_or_resume(troubles)
+                self._pause_or_resume(troubles, self._full)
             alive = sum(worker.alive for worker in self._workers)
             self.metrics.workers.labels("up").set(alive)
             self.metrics.workers.labels("down").set(len(self._workers) - alive)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _pause_or_resume(self, troubles: Sequence[str]) -> None:
-        reason = troubles[0] if troubles else None
+    def _pause_or_resume(self, troubles: Sequence[str], full: str | None) -> None:
+        """Nothing is taken in while there is trouble or no room; nothing is claimed while there is trouble."""
+        trouble = troubles[0] if troubles else None
+        reason = trouble or full
         if reason and self._inbox.paused is None:
             log.error("intake pauses", reason=reason)
-        if reason is None and (self._inbox.paused or self._dispatcher.paused):
+        if reason is None and self._inbox.paused:
             log.info("intake goes on")
-            self._dispatcher.resume()
             self._inbox.wake()
         self._inbox.paused = reason
-        if reason:
-            self._dispatcher.pause(reason)
-        self.metrics.intake_paused.labels("trouble").set(reason is not None)
+        if trouble:
+            self._dispatcher.pause(trouble)
+        elif self._dispatcher.paused:
+            log.info("work goes on")
+            self._dispatcher.resume()
+        self.metrics.intake_paused.labels("trouble").set(trouble is not None)
+        self.metrics.intake_paused.labels("full").set(full is not None)
 
     async def _store_troubles(self) -> list[str]:
         least = self._settings.spool.min_free_bytes
@@ -254,9 +260,9 @@ class Daemon:
         self.metrics.org_running.clear()
         for org, count in running.items():
             self.metrics.org_running.labels(org).set(count)
-        most = self._settings.spool.max_queued
-        if counts.get(QUEUED, 0) >= most:
-            return [f"{counts[QUEUED]} jobs are queued, {most} are allowed (setting spool.max_queued)"]
+        most, queued = self._settings.spool.max_queued, counts.get(QUEUED, 0)
+        full = f"{queued} jobs are queued, {most} are allowed (setting spool.max_queued)"
+        self._full = full if queued >= most else None
         return []
 
     def _not_alive(self) -> list[str]:

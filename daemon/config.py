@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from daemon.errors import Failure
 from daemon.job import explain
@@ -140,5 +146,9 @@ def load(path: Path | None) -> Settings:
         return FromFile()
     except ValidationError as error:
         raise BadSettings(f"settings: {explain(error)}") from None
+    except SettingsError as error:
+        raise BadSettings(f"the environment: {error}: write lists as JSON, as in ROOTS='[\"/media\"]'") from None
+    except OSError as error:
+        raise BadSettings(f"the configuration {str(file)!r} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise BadSettings(f"the configuration {str(file)!r} is no TOML: {error}") from None

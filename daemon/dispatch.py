@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from daemon.errors import Cancelled, Failure, LeaseLost, SourceFailure, StoreFailure
+from daemon.errors import BadJob, Cancelled, Failure, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job
 from daemon.jobs import table
 from daemon.jobs.database import Database
@@ -77,6 +77,7 @@ class Dispatcher:
         self.moved = monotonic()  # when the heart last beat
         self._workers = workers
         self._batches: set[_Batch] = set()
+        self._adopted: set[asyncio.Task[Failure | None]] = set()
         self._news = asyncio.Event()
         self._draining = False
 
@@ -104,8 +105,10 @@ class Dispatcher:
             async with asyncio.TaskGroup() as lanes:
                 for worker in self._workers:
                     lanes.create_task(self._lane(worker))
+            await asyncio.gather(*self._adopted)
         finally:
-            heart.cancel()
+            for task in (heart, *self._adopted):
+                task.cancel()
 
     async def do(self, op: str, change: Callable[[Connection], T]) -> T:
         """A change of the job table, timed."""
@@ -115,18 +118,35 @@ class Dispatcher:
         finally:
             self.metrics.table_duration.labels(op).observe(monotonic() - begun)
 
-    async def roll_forward(self, publication: Publication) -> None:
-        """Brings a publication to its end, however often that takes: it is past the point of no return."""
+    def adopt(self, publication: Publication) -> None:
+        """Rolls forward, beside all else, what an owner that is gone has left."""
+        task = asyncio.create_task(self.roll_forward(publication))
+        self._adopted.add(task)
+        task.add_done_callback(self._adopted.discard)
+
+    async def roll_forward(self, publication: Publication) -> Failure | None:
+        """Brings a publication to its end, however often that takes: it is past the point of no return. The failure
+        where there can be no end."""
+        refused: Failure | None = None
         while True:
             try:
+                await asyncio.to_thread(self.store.check_destination, publication.destination)
                 await asyncio.to_thread(self.store.publish, publication.staging, publication.destination)
                 break
             except StoreFailure as failure:
-                self.pause("store")
                 log.error("publishing will be tried again", job=publication.key, reason=failure.message)
                 await asyncio.sleep(_AGAIN)
-        if await self.insist("complete", lambda c: table.complete(c, publication)):
+            except BadJob as bad:  # since it was staged another job has put a file where it needs a folder
+                refused = bad
+                break
+        if refused is None:
+            ended = await self.insist("complete", lambda c: table.complete(c, publication))
+        else:
+            ended = await self.insist("withdraw", lambda c: table.withdraw(c, publication, refused))
+            await asyncio.to_thread(self.store.staged(publication.staging).discard)
+        if ended:
             self.settled()
+        return refused
 
     async def insist(self, op: str, change: Callable[[Connection], T]) -> T:
         """As `do`, but waits for a database that cannot be reached just now."""
@@ -184,6 +204,7 @@ class _Batch:
         self._worker = worker
         self._all = held
         self._open: dict[str, Held] = {job.key: job for job in held}  # not yet settled
+        self._settling: dict[str, asyncio.Task[None]] = {}
         self._stagings: dict[str, Staging] = {}
         self._dropped: dict[str, Failure] = {}
         self._performing: list[Held] = []
@@ -199,14 +220,15 @@ class _Batch:
             log.info("claimed", **_who(held), suspect=held.suspect)
         try:
             await self._perform()
-        except Failure as failure:
-            alone = len(self._performing) == 1
-            for held in list(self._open.values()):
-                await self._failed(held, failure, alone=alone)
+            failure = Failure("the worker said nothing of it")
+        except Failure as failed:
+            failure = failed
         except Exception as error:  # a fault of our own must not end the daemon, nor leave jobs held for ever
             log.exception("internal error")
-            for held in list(self._open.values()):
-                await self._failed(held, Failure(f"internal error: {type(error).__name__}"))
+            failure = Failure(f"internal error: {type(error).__name__}")
+        alone = len(self._performing) == 1
+        for held in list(self._open.values()):
+            await self._failed(held, failure, alone=alone)
 
     async def _perform(self) -> None:
         dispatcher = self._dispatcher
@@ -242,17 +264,27 @@ class _Batch:
         )
         stagings = [self._stagings[held.key] for held in self._performing]
         self._production = production = Production(task, stagings, self._note)
-        # Publications run beside the decoding of the jobs that come after, and go on should the worker die of those.
-        settling: list[asyncio.Task[None]] = []
         try:
             async with aclosing(production.run(self._worker, descriptor)) as jobs:
                 async for made in jobs:
-                    settling.append(asyncio.create_task(self._settle(self._performing[made.job], made)))
+                    held = self._performing[made.job]
+                    self._settle(held, self._finish(held, made))
+        except asyncio.CancelledError:
+            for settling in self._settling.values():
+                settling.cancel()
+            raise
         finally:
-            await asyncio.gather(*settling)
+            await asyncio.gather(*self._settling.values())
             self._count(production.tally)
 
-    async def _settle(self, held: Held, made: Made) -> None:
+    def _settle(self, held: Held, settling: Coroutine[None, None, None]) -> None:
+        """Once only, and beside the decoding of the jobs that come after: it goes on should the worker die of those."""
+        if held.key in self._settling:
+            settling.close()
+        else:
+            self._settling[held.key] = asyncio.create_task(settling)
+
+    async def _finish(self, held: Held, made: Made) -> None:
         failure = self._dropped.get(held.key) or made.failure
         try:
             if failure is not None:
@@ -260,6 +292,10 @@ class _Batch:
             await self._publish(held, made)
         except Failure as failed:
             await self._failed(held, failed, made=made)
+
+    async def _drop(self, production: Production, number: int, failure: Failure) -> None:
+        await production.written(number)
+        await self._failed(self._performing[number], failure)
 
     async def _publish(self, held: Held, made: Made) -> None:
         report = _report(held, made)
@@ -272,8 +308,10 @@ class _Batch:
             raise LeaseLost("another owner has it")
         if answer == "cancelled":
             raise Cancelled("cancelled while it ran")
-        await dispatcher.roll_forward(Publication(held.key, held.token, held.staging, held.destination))
-        self._over(held, "completed")
+        self._open.pop(held.key)  # past the point of no return: nobody may fail it any more
+        publication = Publication(held.key, held.token, held.staging, held.destination)
+        refused = await dispatcher.roll_forward(publication)
+        self._over(held, "failed" if refused else "completed", refused)
 
     async def _failed(self, held: Held, failure: Failure, *, alone: bool = True, made: Made | None = None) -> None:
         """Settles a job that has no pictures, by the verdict of the retry policy."""
@@ -335,6 +373,7 @@ class _Batch:
             if self._production is not None:
                 self._production.stop(number)
                 self._worker.stop_jobs([number])
+                self._settle(job, self._drop(self._production, number, self._dropped[job.key]))
 
     def _note(self, job: int, made: int, in_all: int) -> None:
         self._progress[self._performing[job].key] = (made, in_all)

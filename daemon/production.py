@@ -117,8 +117,14 @@ class Production:
             await asyncio.gather(*writing, return_exceptions=True)
 
     def stop(self, job: int) -> None:
-        """Listens to nothing more about a job."""
+        """Listens to nothing more about a job, and begins to write nothing more of it."""
         self._jobs[job].stopped = True
+        self._jobs[job].unwritten.clear()
+
+    async def written(self, job: int) -> None:
+        """Nothing is written of a job that was stopped once this is over."""
+        if (writing := self._jobs[job].writing) is not None:
+            await asyncio.gather(writing, return_exceptions=True)
 
     async def _hear(self, event: Event, body: bytes) -> Made | None:
         """The job that an event ends."""

@@ -6,11 +6,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 POSTGRES = "THUMBD_TEST_POSTGRES"
+
+settings.register_profile("thumbd", deadline=None)  # a machine that is busy is no fault
+settings.load_profile("thumbd")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +35,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     server = create_engine(url.set(drivername="postgresql+psycopg"))
     with server.begin() as connection:
         connection.execute(CreateSchema(schema))
-    yield url.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+    options = {"options": f"-csearch_path={schema} -cstatement_timeout=20000"}
+    yield url.update_query_dict(options).render_as_string(hide_password=False)
     with server.begin() as connection:
         connection.execute(DropSchema(schema, cascade=True))
     server.dispose()

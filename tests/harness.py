@@ -271,7 +271,7 @@ class Site:
         """Each picture shows the frame that it is to show."""
         assert report.status == "completed", report
         seen = [
-            (at, number_in(path), clip.number_at(Fraction(at)))
+            (at, number_in(path), clip.number_at(Fraction(str(at))))
             for output in report.outputs
             for at, path in self.pictures(output)
         ]
@@ -312,9 +312,13 @@ class Site:
     # The table.
 
     def rows(self, columns: str = "*") -> list[dict[str, Any]]:
-        """What the job table holds, beside the daemon."""
+        """What the job table holds, beside the daemon; nothing where there is none yet."""
+        if not self.database.exists():
+            return []
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
+            if not connection.execute("select 1 from sqlite_master where name = 'jobs_ended'").fetchone():
+                return []
             return [dict(row) for row in connection.execute(f"select {columns} from jobs order by key")]
 
     def row(self) -> dict[str, Any]:

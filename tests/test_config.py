@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from daemon.config import BadSettings, Settings, load
 
@@ -83,11 +84,68 @@ def test_what_is_wrong_in_the_environment_is_named(name: str, value: str, monkey
     with pytest.raises(BadSettings) as refusal:
         load(None)
     assert name.removeprefix("THUMBD_").lower().split("__")[0] in refusal.value.message.lower()
+    assert "TOML" not in refusal.value.message
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes(b"\xff\xfe = 1")
+    with pytest.raises(BadSettings, match=r"a\.toml' is no TOML"):
+        load(file)
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tomllib, "load", refuse)
+    with pytest.raises(BadSettings, match=r"a\.toml' cannot be read: Permission denied"):
+        load(file)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:9464", "localhost:65535", "0.0.0.0:1"])
+def test_addresses(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBD_METRICS__LISTEN", listen)
+    assert load(None).metrics.listen == listen
+
+
+@pytest.mark.parametrize(
+    "listen", ["", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", "a:-1"]
+)
+def test_what_is_no_address(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBD_METRICS__LISTEN", listen)
+    with pytest.raises(BadSettings, match=r"metrics\.listen: write host:port"):
+        load(None)
+
+
+def test_a_part_of_a_section_leaves_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the file, from the environment, and from both."""
+    file = tmp_path / "a.toml"
+    file.write_text('[spool]\nroot = "/spool"\n')
+    monkeypatch.setenv("THUMBD_SPOOL__WATCH", "false")
+    monkeypatch.setenv("THUMBD_RETENTION__JOBS", "5")
+    settings, default = load(file), Settings.model_construct()
+    assert settings.spool == default.spool.model_copy(update={"root": Path("/spool"), "watch": False})
+    assert settings.retention == default.retention.model_copy(update={"jobs": 5.0})
+
+
+def test_workers_and_threads_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers, threads in ((1, 2, 1), (2, 2, 2), (8, 4, 2), (64, 32, 2)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda pid, cores=cores: range(cores))
+        assert (Settings().worker_processes, Settings().worker_threads) == (workers, threads)
+    monkeypatch.setenv("THUMBD_WORKERS", "7")
+    monkeypatch.setenv("THUMBD_THREADS", "3")
+    assert (load(None).worker_processes, load(None).worker_threads) == (7, 3)
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings()
+    for changed in (settings, settings.spool):
+        with pytest.raises(ValidationError):
+            changed.root = Path("/else")  # type: ignore[union-attr]
 
 
 def test_nothing_is_read_where_there_is_nothing() -> None:

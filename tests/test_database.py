@@ -212,6 +212,29 @@ def test_sqlite_is_set_to_lose_nothing(tmp_path: Path) -> None:
     engine.dispose()
 
 
+def test_what_sqlite_undoes_when_the_disk_is_full_is_told_to_all(tmp_path: Path) -> None:
+    """It then rolls back the whole transaction, the changes before the one that failed too."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'thumbd.db'}")
+    base = Held(engine)
+
+    def fill(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count=60")
+        connection.execute(text("CREATE TABLE much (what TEXT)"))
+        connection.execute(text("INSERT INTO much VALUES (:much)"), {"much": "x" * 1_000_000})
+
+    async def many() -> list[Any]:
+        running = [asyncio.create_task(base.run(change)) for change in (add("before"), fill, add("after"))]
+        await asyncio.sleep(0)
+        base.go.set()
+        return await asyncio.gather(*running, return_exceptions=True)
+
+    before, full, after = asyncio.run(many())
+    base.close()
+    assert isinstance(full, DBAPIError)
+    assert [key for key, told in (("after", after), ("before", before)) if told is True] == keys(engine)
+    engine.dispose()
+
+
 def test_a_second_writer_waits_from_its_first_statement_on(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path / 'thumbd.db'}")
     with engine.begin() as connection:

@@ -263,12 +263,18 @@ def test_a_cap_of_nothing_stops_an_organisation(ledger: Ledger) -> None:
     assert ledger.claim(caps={"stopped": 0}) == []
 
 
-@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize(
+    "slots",
+    [1, pytest.param(4, marks=pytest.mark.xfail(strict=True, reason="leads that come after do not count the riders"))],
+)
 def test_riders_count_towards_the_cap(ledger: Ledger, slots: int) -> None:
-    ledger.add_many(8, "capped", source="/media/one")
-    for n in range(4):
-        ledger.add(f"z{n}", org="capped")
-    ledger.claim(slots=slots, riders=64, caps={"capped": 5})
+    ledger.add("k0", org="capped", source="/media/one")
+    for n in range(1, 4):
+        ledger.add(f"k{n}", org="capped")
+    for n in range(4, 9):
+        ledger.add(f"k{n}", org="capped", source="/media/one")
+    claimed = ledger.claim(slots=slots, riders=64, caps={"capped": 5})
+    assert claimed == [["k0", "k4", "k5", "k6", "k7"]]
     assert ledger(table.running_by_org) == {"capped": 5}
 
 

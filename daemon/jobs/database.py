@@ -136,7 +136,7 @@ class Database:
                         with nullcontext() if alone else connection.begin_nested():
                             outcomes.append((done, change(connection), None))
                     except Exception as error:  # it belongs to the one who asked
-                        if alone:
+                        if alone or _is_undone(connection):
                             raise
                         outcomes.append((done, None, error))
         except Exception as error:  # noqa: BLE001  nothing was committed: everyone hears of it
@@ -147,3 +147,9 @@ class Database:
                 done.set_result(result)
             else:
                 done.set_exception(failure)
+
+
+def _is_undone(connection: Connection) -> bool:
+    """SQLite itself undoes a whole transaction where the disk is full or broken: what came before the failure too."""
+    driver = connection.connection.dbapi_connection
+    return isinstance(driver, sqlite3.Connection) and not driver.in_transaction

@@ -286,6 +286,17 @@ def complete(connection: Connection, publication: Publication) -> bool:
     return bool(connection.execute(ended).rowcount)
 
 
+def withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
+    """The outputs can never be where they belong. False where somebody else said so before."""
+    mine = and_(jobs.c.key == publication.key, jobs.c.token == publication.token, jobs.c.state == PUBLISHING)
+    row = connection.execute(select(jobs, now().label("waited")).where(mine)).one_or_none()
+    if row is None:
+        return False
+    values = {"state": FAILED, "staging": None, "report": failed_report(_held(row), failure), **_ended()}
+    connection.execute(update(jobs).where(mine).values(values))
+    return True
+
+
 def fail(connection: Connection, held: Held, report: str) -> bool:
     """The job failed for good. False where it is not held any more."""
     values = {"state": FAILED, "report": report, **_ended()}
@@ -298,15 +309,18 @@ def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
 
 
 def release(connection: Connection, owner: str) -> int:
-    """Gives everything that the owner runs back, uncharged; how many."""
+    """Gives everything that the owner runs back, uncharged; how many. What it publishes is anybody's at once."""
+    mine = update(jobs).where(jobs.c.owner == owner)
+    connection.execute(mine.where(jobs.c.state == PUBLISHING).values(lease_until=0))
     values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
-    mine = update(jobs).where(jobs.c.owner == owner, jobs.c.state == RUNNING)
-    return connection.execute(mine.values(values)).rowcount
+    return connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
 
 
 def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
-    """Takes the jobs of owners that are gone, and those whose lease ran out."""
-    lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), jobs.c.lease_until < now()))
+    """Takes the jobs of owners that are gone, and those whose lease ran out; never its own, which it still has: it may
+    have been paused itself."""
+    late = and_(jobs.c.lease_until < now(), jobs.c.owner != by)
+    lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), late))
     queued, failed, publications = 0, 0, []
     for row in connection.execute(select(jobs, now().label("waited")).where(lost).with_for_update()).all():
         mine = jobs.c.key == row.key

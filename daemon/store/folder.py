@@ -12,6 +12,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
@@ -19,6 +20,7 @@ from daemon.job import MANIFEST
 from daemon.ulid import new_ulid
 
 STAGING = ".staging"
+_OPEN_AT_ONCE = 64  # files
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ASIDE = ".manifest-"  # before a ULID: a manifest put aside
 _OVER = ".over"  # after the name of a staging folder whose publication is over
@@ -36,24 +38,33 @@ class Staging:
 
     def write(self, files: Mapping[str, bytes]) -> None:
         """Writes whole files. Raises StoreFailure where the disk is full or broken; none of them is there then."""
+        written: list[Path] = []
         with _store_failures(f"writing {next(iter(files), '')}"):
-            descriptors: dict[str, int] = {}
             try:
-                for file, data in files.items():
-                    descriptors[file] = descriptor = os.open(self._path / file, _NEW, 0o644)
-                    view = memoryview(data)
-                    while view:
-                        view = view[os.write(descriptor, view) :]
-                for descriptor in descriptors.values():
-                    os.fsync(descriptor)
+                names = iter(files)
+                while some := list(islice(names, _OPEN_AT_ONCE)):
+                    self._write({file: files[file] for file in some}, written)
             except OSError:
                 # After a failed fsync the pages may be marked clean: these files are not tried a second time.
-                for file in descriptors:
-                    (self._path / file).unlink(missing_ok=True)
+                for path in written:
+                    path.unlink(missing_ok=True)
                 raise
-            finally:
-                for descriptor in descriptors.values():
-                    os.close(descriptor)
+
+    def _write(self, files: Mapping[str, bytes], written: list[Path]) -> None:
+        descriptors: list[int] = []
+        try:
+            for file, data in files.items():
+                path = self._path / file
+                descriptors.append(descriptor := os.open(path, _NEW, 0o644))
+                written.append(path)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            for descriptor in descriptors:
+                os.fsync(descriptor)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def remove(self, file: str) -> None:
         """A file that is not wanted after all."""
@@ -181,6 +192,7 @@ class Folder:
             probe = self.root / f".probe-{os.getpid()}"
             try:
                 with probe.open("wb") as file:
+                    probe.unlink()  # now: nobody may be there to do it later
                     file.write(bytes(1 << 16))
                     os.fsync(file.fileno())
             finally:
