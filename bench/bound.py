@@ -1,7 +1,7 @@
 """The bound: the same packets decoded, shrunk and encoded by the same libraries, in a bare loop on as many threads.
 
-`python -m bench.bound FILM keyframe|exact jpeg|webp COUNT START THREADS` prints seconds. Nothing is searched for and nothing
-is written: where each picture's packets lie was found out before the clock starts.
+`python -m bench.bound FILM keyframe|exact jpeg|webp COUNT START THREADS` prints seconds. Nothing is searched for and
+nothing is written: where each picture's packets lie was found out before the clock starts.
 """
 
 import os

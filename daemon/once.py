@@ -5,11 +5,12 @@ import contextlib
 import os
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 
 from daemon.app import build_worker, terms_of
 from daemon.config import Settings
 from daemon.dispatch import report_of
-from daemon.errors import Failure, SourceFailure
+from daemon.errors import BadJob, Failure, SourceFailure
 from daemon.job import MANIFEST, Job
 from daemon.production import Made, Production
 from daemon.report import Report
@@ -36,6 +37,7 @@ async def run_once(
             store.check()
             if destination:
                 store.check_destination(destination)
+            _spare_foreign_manifest(store.root / destination / MANIFEST)
             staging = store.stage(name)
             await worker.start()
             production = Production(task, [staging], lambda _, done, in_all: told(done, in_all))
@@ -57,3 +59,12 @@ async def run_once(
             await worker.kill()
         store.staged(name).discard()
     return report
+
+
+def _spare_foreign_manifest(path: Path) -> None:
+    """Many a web project has a file of this name; ours replaces only its like."""
+    if path.exists():
+        try:
+            Report.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):
+            raise BadJob(f"{path} is there and is none of ours: give another folder with --out") from None

@@ -26,13 +26,16 @@ import numpy as np
 from clips import Clip, read_number
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection
 
 from daemon.job import MANIFEST
+from daemon.jobs.database import open_engine
 from daemon.report import OutputReport, Report
 
 T = TypeVar("T")
 
 TESTS = Path(__file__).parent
+DECIMALS = 6  # of times in reports
 PATIENCE = 40.0  # seconds that nothing on a busy machine should take
 _POLL = 0.02
 
@@ -271,11 +274,11 @@ class Site:
         """Each picture shows the frame that it is to show."""
         assert report.status == "completed", report
         seen = [
-            (at, number_in(path), clip.number_at(Fraction(str(at))))
+            (at, number_in(path), numbers_at(at, clip))
             for output in report.outputs
             for at, path in self.pictures(output)
         ]
-        assert seen and all(number == wanted for _, number, wanted in seen), seen
+        assert seen and all(number in wanted for _, number, wanted in seen), seen
 
     def manifest(self, destination: str) -> Report:
         return Report.model_validate_json((self.store / destination / MANIFEST).read_bytes())
@@ -326,6 +329,15 @@ class Site:
         [row] = self.rows()
         return row
 
+    def ask(self, question: Callable[[Connection], T]) -> T:
+        """One question to the job table, or one change of it, as the command line does."""
+        engine = open_engine(f"sqlite:///{self.database}")
+        try:
+            with engine.begin() as connection:
+                return question(connection)
+        finally:
+            engine.dispose()
+
     def thumbd(self, *arguments: str) -> str:
         """Runs the command beside the daemon; what it printed."""
         environment = dict(os.environ) | {
@@ -355,6 +367,13 @@ def number_in(picture: Path) -> int:
     """The number that a picture shows."""
     with Image.open(picture) as image:
         return read_number(np.asarray(image.convert("RGB"), np.uint8))
+
+
+def numbers_at(at: float, clip: Clip) -> set[int]:
+    """The number that is on the screen then; both, if a time that the report has rounded lies between two frames."""
+    rounded = len(str(at).partition(".")[2]) >= DECIMALS
+    slack = Fraction(1, 10**DECIMALS) if rounded else Fraction(0)
+    return {clip.number_at(Fraction(str(at)) + by) for by in (-slack, slack)}
 
 
 def check_whole(path: Path) -> None:

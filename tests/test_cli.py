@@ -102,7 +102,7 @@ def test_a_job_that_fails_says_why_and_leaves_nothing(tmp_path: Path, film: Path
         (film, "99s", "ends after"),
         ("no.mp4", "1", "no such file"),
     ):
-        ran = thumbd(tmp_path, "run", source, "--at", at)
+        ran = called(tmp_path, "run", source, "--at", at)
         assert ran.returncode == 1
         assert one_line(ran.stderr), ran.stderr
         assert said in ran.stderr
@@ -274,9 +274,9 @@ def test_status_shows_the_newest_first_and_how_many(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("jobs")
 def test_status_of_one_job(tmp_path: Path) -> None:
     assert "failed" in thumbd(tmp_path, "status", "failed").stdout
-    report = json.loads(thumbd(tmp_path, "status", "failed", "--json").stdout)
+    report = json.loads(called(tmp_path, "status", "failed", "--json").stdout)
     assert (report["status"], report["error"]["code"]) == ("failed", "decode_failed")
-    reports = json.loads(thumbd(tmp_path, "status", "--json").stdout)
+    reports = json.loads(called(tmp_path, "status", "--json").stdout)
     assert [report["status"] for report in reports] == ["pending", "processing", "failed", "completed"]
 
 
@@ -371,3 +371,13 @@ def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
     finally:
         serving.terminate()
         assert serving.wait(30) == 0
+
+
+def test_a_manifest_of_somebody_else_is_spared(tmp_path: Path, film: Path) -> None:
+    foreign = tmp_path / "manifest.json"
+    foreign.write_text('{"name": "a web project"}')
+    ran = thumbd(tmp_path, "run", film)
+    assert ran.returncode == 1
+    assert "none of ours" in ran.stderr
+    assert foreign.read_text() == '{"name": "a web project"}'
+    assert os.listdir(tmp_path) == ["manifest.json"]

@@ -1,13 +1,15 @@
 """Many jobs at once: each is done exactly once, by however many daemons, however often they are killed."""
 
 import random
+import signal
 from collections import Counter
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
 from clips import RECIPES, Clip, make
-from harness import Running, Site, thumbnail
+from harness import Running, Site, check_whole, thumbnail, until
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 # Sources of all sorts of codecs and containers.
@@ -65,15 +67,30 @@ def test_a_daemon_killed_again_and_again_does_every_job_once(
     for kill in range(kills):
         with site.daemon(workers=2) as daemon:
             # Each kill comes when some more is done, and then at any moment.
-            site.wait_for((kill + 1) * jobs // (2 * kills), seconds=120)
+            site.wait_for((kill + 1) * jobs // (kills + 2), seconds=120)
+            sleep(chance.uniform(0, 0.3))
             daemon.kill()
-    with site.daemon(workers=2):
+        until(lambda: not site.orphans(), "its workers die with it")
+    with site.daemon(workers=2) as last:
         reports = site.wait_for(jobs, seconds=150)
         site.check_clean()
+        last.signal(signal.SIGTERM)
+        assert last.exit_code() == 0
+    site.check_clean()
     assert site.reports("failed") == {}
     assert len({report.id for report in reports.values()}) == jobs
     assert max(report.attempt for report in reports.values()) > 1  # or no kill hit anything
-    site.check_published(*reports.values())
+    assert Counter(row["state"] for row in site.rows()) == {"completed": jobs}
+    for name, report in reports.items():
+        if report.outputs[0].path.startswith("d/"):
+            site.check_published(report)
+            site.check_pictures(report, clips[int(name[1:4]) % len(clips)])
+    for path in site.files():
+        check_whole(path)
+    # Of those that published to one place the last is there, and whole.
+    for n in range(3):
+        site.check_published(last_there := site.manifest(f"shared/{n}"), with_nothing_else=False)
+        assert last_there in reports.values()
 
 
 def mixed_job(n: int, clip: Clip, chance: random.Random) -> dict[str, Any]:
@@ -83,4 +100,5 @@ def mixed_job(n: int, clip: Clip, chance: random.Random) -> dict[str, Any]:
     if n % 5 == 0:
         sheet = {"count": 9, "width": 80, "columns": 3, "rows": 2, "accuracy": "keyframe"}
         outputs.append({"output": "sprite", "name": "sprite", **sheet})
-    return {"source": str(clip.path), "destination": f"d/{n}", "outputs": outputs}
+    destination = f"shared/{n % 3}" if n % 10 == 0 else f"d/{n}"
+    return {"source": str(clip.path), "destination": destination, "outputs": outputs}

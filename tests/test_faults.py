@@ -6,6 +6,7 @@ after one event is the victim of the next.
 """
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,20 @@ def test_a_paused_daemon_publishes_nothing_when_it_wakes_up(relay: Relay, where:
     relay.site.check_published(last, with_nothing_else=False)
     assert relay.site.report(f"{where}-newer") == report
     relay.settled(last)
+
+
+def test_a_daemon_that_was_paused_alone_goes_on_with_its_job(relay: Relay) -> None:
+    relay.site.light("hold-decoding")
+    relay.site.drop(relay.job("alone"), "alone.json")
+    until((relay.site.fuses / "decoding.held").exists, "it is held")
+    relay.site.freeze(relay.daemon)
+    until(lambda: all((row["lease_until"] or 0) < time.time() for row in relay.site.rows()), "its lease is over")
+    relay.site.put_out("decoding.held")
+    relay.daemon.signal(signal.SIGCONT)
+    report = relay.site.report("alone")
+    assert report.attempt == 1
+    relay.site.check_published(report)
+    relay.settled(report)
 
 
 BROKEN = [

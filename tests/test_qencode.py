@@ -105,10 +105,10 @@ def test_upscaling_is_said_once_for_all(said: dict[str, Any], upscale: bool) -> 
         ({"interval": 10}, {"output": "thumbnails", "every": 10, "files": "thumb_{n:04}"}),
         ({"interval": "10"}, {"output": "thumbnails", "every": 10, "files": "thumb_{n:04}"}),
         ({"interval": 10, "sprite": 0}, {"output": "thumbnails", "every": 10, "files": "thumb_{n:04}"}),
-        ({"interval": 10, "sprite": 1}, {"output": "sprite", "every": 10}),
+        ({"interval": 10, "sprite": 1}, {"output": "sprite", "every": 10, "rows": 100}),
         (
             {"interval": 10, "sprite": "1", "columns": "5", "width": 160},
-            {"output": "sprite", "every": 10, "columns": 5, "width": 160},
+            {"output": "sprite", "every": 10, "rows": 100, "columns": 5, "width": 160},
         ),
         ({"interval": 10, "columns": 5}, {"output": "thumbnails", "every": 10, "files": "thumb_{n:04}"}),
         (

@@ -457,6 +457,7 @@ WRONG = [
     (b'{"query": {"source": "a", "format": [{"output": "mp4"}]}}', "query.format[0].output: 'mp4' is not supported"),
     (b'{"query": {"source": "a", "format": [{"output": "thumbnail", "image_format": [1]}]}}', "image_format"),
     (b'{"source": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", ""),
+    (b'{"query": {"source": "a", "format": [{"output": "' + b"x" * 100_000 + b'"}]}}', "format[0].output: 'xxx"),
     (b"truncated", "'bad.json': it is not one JSON object"),
 ]
 

@@ -283,7 +283,6 @@ def test_what_stands_in_the_way_is_said(store: Folder) -> None:
     assert files_in(store.root / STAGING / NAME) == NEWER
 
 
-@pytest.mark.xfail(strict=True, reason="it raises StoreFailure, which is tried again for ever and holds a lane")
 def test_a_file_never_stands_where_another_job_has_its_folder(store: Folder) -> None:
     """No later try can mend that: it is said before anything is moved."""
     publish(store, "film", {"first.webp": b"x", MANIFEST: b"x"}, "older.1")

@@ -84,7 +84,7 @@ def _output(asked: Any, place: str, upscale: bool, *, only_series: bool) -> dict
     if _number(asked.get("sprite", 0), f"{place}.sprite", int):
         if "columns" in asked:
             look["columns"] = _number(asked["columns"], f"{place}.columns", int)
-        return look | {"output": "sprite"}
+        return look | {"output": "sprite", "rows": 100}  # one picture, unless it would be beyond measure
     return look | {"output": "thumbnails"} | ({"files": "thumb_{n:04}"} if only_series else {})
 
 

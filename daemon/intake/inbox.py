@@ -23,6 +23,7 @@ from daemon.metrics import Metrics
 
 log = structlog.get_logger()
 
+_LONGEST = 1000  # characters of a reason: some quote what was said
 _AT_ONCE = 500  # files a scan, and reports a payment
 _PRIORITY_OF = {folder: priority for priority, folder in FOLDERS.items()}
 
@@ -171,7 +172,7 @@ def _judge(dropped: Dropped) -> Job | Unfit:
     try:
         return parse(dropped.held)
     except BadJob as bad:
-        return Unfit(bad.code, bad.message)
+        return Unfit(bad.code, bad.message[:_LONGEST])
     except Exception as error:  # a fault of our own: one file must not end every daemon that finds it
         log.exception("internal error", file=dropped.name)
         return Unfit("failed", f"internal error: {type(error).__name__}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
@@ -21,6 +21,7 @@ from daemon.jobs.schema import metadata
 
 T = TypeVar("T")
 _TOGETHER = 64  # changes a commit, at most
+_TABLES_LOCK = 0x7468756C  # of PostgreSQL's advisory locks: daemons that start together make the tables once
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"})
 
 
@@ -44,7 +45,9 @@ def open_engine(url: str) -> Engine:
                 raise BadDatabase("database: a file is needed, as in sqlite:///thumbd.db")
             return _open_sqlite(Path(parsed.database))
         engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
-        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
+            metadata.create_all(connection)
         return engine
     except ImportError as error:
         raise BadDatabase("database: PostgreSQL needs its driver: pip install 'thumbd[postgres]'") from error

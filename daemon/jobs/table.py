@@ -20,7 +20,9 @@ from daemon.jobs.schema import COMPLETED, ENDED, FAILED, PUBLISHING, QUEUED, RUN
 from daemon.report import ErrorReport, Report, Status
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
-_CLAIMS_LOCK = 0x7468756D  # of PostgreSQL's advisory locks: claims are made one after the other
+# PostgreSQL's advisory locks: claims, and the beginnings of publications, are made one after the other.
+_CLAIMS_LOCK, _PUBLISHING_LOCK = 0x7468756D, 0x7468756E
+_LINE = (jobs.c.key, jobs.c.org, jobs.c.source, jobs.c.priority, jobs.c.run_at, jobs.c.suspect)
 STATUS: dict[str, Status] = {
     QUEUED: "pending",
     RUNNING: "processing",
@@ -129,11 +131,11 @@ def add(connection: Connection, new: NewJob) -> bool:
         run_at=now(),
         reports_to=json.dumps(names),
     ).on_conflict_do_nothing()
-    if connection.execute(statement).rowcount:
+    if connection.execute(statement.returning(jobs.c.key)).first():
         return True
     known = or_(jobs.c.key == new.key, and_(jobs.c.org == new.org, jobs.c.id == new.id))
     found = select(jobs.c.key, jobs.c.reports_to, jobs.c.state).where(known).order_by(jobs.c.key == new.key).limit(1)
-    row = connection.execute(found).one()
+    row = connection.execute(found.with_for_update()).one()
     if names:
         union = json.dumps(sorted({*json.loads(row.reports_to), *names}))
         values = {"reports_to": union, "report_due": row.state in ENDED}
@@ -146,18 +148,19 @@ def claim(
 ) -> list[list[Held]]:
     """Up to `slots` batches for `owner`: in each the job whose turn it is, and up to `riders` queued jobs of the same
     organisation on the same source. A suspect is claimed alone, and only by an owner that runs nothing else."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_CLAIMS_LOCK)))
+    _one_at_a_time(connection, _CLAIMS_LOCK)
     active = connection.execute(select(jobs.c.org, jobs.c.owner, jobs.c.suspect).where(jobs.c.state == RUNNING)).all()
     running = Counter(row.org for row in active)
     mine = [row for row in active if row.owner == owner]
     if any(row.suspect for row in mine):
         return []
-    rows = {row.key: row for row in connection.execute(_next_in_line(slots))}
+    rows = {row.key: row for row in connection.execute(_next_in_line(connection.dialect.name, slots))}
     candidates = [Candidate(row.key, row.org, (row.priority, row.run_at, row.key)) for row in rows.values()]
     batches: list[list[Held]] = []
     for turn in in_turn(candidates, running, caps, slots):
         lead = rows[turn.key]
+        if not room_for(lead.org, running, caps, 1):
+            continue  # taken by those who rode along before
         if lead.suspect:
             # It runs with nothing beside it: others wait until it had its turn.
             if not mine and not batches:
@@ -173,7 +176,7 @@ def claim(
     return batches
 
 
-def _next_in_line(each: int) -> Any:
+def _next_in_line(dialect: str, each: int) -> Any:
     """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
     not with the length of their queues: the index is skipped through from one organisation to the next."""
     queued = jobs.c.state == QUEUED
@@ -182,14 +185,18 @@ def _next_in_line(each: int) -> Any:
     orgs = orgs.union_all(select(following).where(orgs.c.org.is_not(None)))
     priorities = union_all(*(select(literal(n).label("priority")) for n in PRIORITIES.values())).cte("priorities")
     heads = (
-        select(jobs.c.key)
+        select(*_LINE)
         .where(queued, jobs.c.org == orgs.c.org, jobs.c.priority == priorities.c.priority, jobs.c.run_at <= now())
         .order_by(jobs.c.run_at, jobs.c.key)
         .limit(each)
         .correlate(orgs, priorities)
     )
-    wanted = (jobs.c.key, jobs.c.org, jobs.c.source, jobs.c.priority, jobs.c.run_at, jobs.c.suspect)
-    return select(*wanted).select_from(orgs.join(priorities, true()).join(jobs, jobs.c.key.in_(heads)))
+    lines = orgs.join(priorities, true())
+    if dialect == "postgresql":
+        first = heads.lateral()
+        return select(first).select_from(lines.join(first, true()))
+    # SQLite has no LATERAL, but looks up one key after the other.
+    return select(*_LINE).select_from(lines.join(jobs, jobs.c.key.in_(heads.with_only_columns(jobs.c.key))))
 
 
 def _riders(lead: Row[Any], most: int) -> Any:
@@ -265,7 +272,8 @@ def heartbeat(
 
 def publishing(connection: Connection, held: Held, report: str) -> Literal["go", "wait", "cancelled", "lost"]:
     """The point of no return. `wait` while another job publishes to the same destination, or inside or around it."""
-    mine = connection.execute(select(jobs.c.cancelled).where(_holds(held))).first()
+    _one_at_a_time(connection, _PUBLISHING_LOCK)
+    mine = connection.execute(select(jobs.c.cancelled).where(_holds(held)).with_for_update()).first()
     if mine is None or mine.cancelled:
         return "lost" if mine is None else "cancelled"
     busy = select(jobs.c.destination).where(jobs.c.state == PUBLISHING, jobs.c.key != held.key)
@@ -343,7 +351,7 @@ def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float
 
 def cancel(connection: Connection, org: str | None, id: str) -> str | None:
     """Ends a queued job, asks for the end of a running one; the state it was in, None if there is no such job."""
-    row = _find(connection, org, id)
+    row = _find(connection, org, id, change=True)
     if row is None:
         return None
     values: dict[str, Any] = {"cancelled": True}
@@ -356,7 +364,7 @@ def cancel(connection: Connection, org: str | None, id: str) -> str | None:
 
 def retry(connection: Connection, org: str | None, id: str) -> str | None:
     """Queues a failed job anew, its history forgotten; the state it was in, None if there is no such job."""
-    row = _find(connection, org, id)
+    row = _find(connection, org, id, change=True)
     if row is None:
         return None
     if row.state == FAILED:
@@ -444,6 +452,12 @@ def failed_report(held: Held, failure: Failure) -> str:
     ).model_dump_json()
 
 
+def _one_at_a_time(connection: Connection, lock: int) -> None:
+    """Until the transaction ends; in SQLite there is but one anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
+
+
 def _holds(held: Held) -> ColumnElement[bool]:
     return and_(jobs.c.key == held.key, jobs.c.token == held.token, jobs.c.state == RUNNING)
 
@@ -468,11 +482,11 @@ def _queued(verdict: Again) -> dict[str, Any]:
     }
 
 
-def _find(connection: Connection, org: str | None, id: str) -> Row[Any] | None:
+def _find(connection: Connection, org: str | None, id: str, *, change: bool = False) -> Row[Any] | None:
     found = select(jobs, now().label("waited")).where(jobs.c.id == id).order_by(jobs.c.key.desc()).limit(1)
     if org is not None:
         found = found.where(jobs.c.org == org)
-    return connection.execute(found).one_or_none()
+    return connection.execute(found.with_for_update() if change else found).one_or_none()
 
 
 def _known(row: Row[Any]) -> Known:

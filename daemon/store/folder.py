@@ -110,7 +110,8 @@ class Folder:
 
     def publish(self, name: str, destination: str) -> None:
         """Moves what was staged under `name` to the destination: as a whole where that is new, else file by file,
-        the manifest last. Does nothing where it was moved already. Raises StoreFailure."""
+        the manifest last. Does nothing where it was moved already. Raises StoreFailure; and BadJob, before anything
+        is moved, where another job's folder has the name of a file."""
         staging, target = self.root / STAGING / name, self.root / destination
         with _store_failures(f"publishing to {destination}"):
             self._make_parents(target)
@@ -141,6 +142,9 @@ class Folder:
             files = sorted(os.listdir(staging), key=lambda file: file == MANIFEST)
         except FileNotFoundError:
             return  # somebody else has moved them
+        for file in files:
+            if (target / file).is_dir():
+                raise BadJob(f"destination: {(target / file).relative_to(self.root)} is a folder, not a file")
         with contextlib.suppress(FileNotFoundError):
             aside = staging / f"{_ASIDE}{new_ulid()}"
             (target / MANIFEST).rename(aside)
