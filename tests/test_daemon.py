@@ -15,7 +15,6 @@ from harness import CRASHING, Running, Site, thumbnail, until
 
 from daemon.job import MANIFEST
 from daemon.jobs import table
-from daemon.report import Report
 
 # Says when each publication begins and ends, and lets it last a while. Few files may be open.
 WATCHED = """
@@ -65,7 +64,7 @@ def long_job(clip: Clip, count: int = 3000, **keys: Any) -> dict[str, Any]:
 
 
 def is_running(site: Site, id: str) -> bool:
-    return any(row["id"] == id and row["state"] == "running" and row["pictures_made"] for row in site.rows())
+    return any(row["id"] == id and row["state"] == "running" and row["started"] for row in site.rows())
 
 
 # What is wrong with sources.
@@ -119,6 +118,15 @@ def test_a_broken_source_is_told_of_in_one_line(shared: tuple[Site, Running], cl
     site.drop(job_of(clip.path), "after-broken.json")
     site.check_pictures(site.report("after-broken"), clip)
     assert daemon.is_ready()
+
+
+def test_a_report_is_the_manifest_as_it_is(shared: tuple[Site, Running], clip: Clip) -> None:
+    site, _ = shared
+    site.drop(job_of(clip.path, destination="deep/down"), "deep.json")
+    report = site.report("deep")
+    spooled = site.spool / "done" / f"deep.{report.id}.json"
+    assert (site.store / "deep" / "down" / MANIFEST).read_bytes() == spooled.read_bytes()
+    assert site.ask(lambda c: table.get(c, None, report.id)).report == report  # type: ignore[union-attr]
 
 
 def test_an_optional_output_may_fail(shared: tuple[Site, Running], clip: Clip) -> None:
@@ -357,14 +365,16 @@ def test_a_job_that_gets_nowhere_is_stopped(site: Site, clip: Clip) -> None:
 
 def test_sigterm_lets_what_runs_end_and_leaves_the_rest(site: Site, clip: Clip) -> None:
     [other] = copies(site, clip, 1)
-    site.drop(long_job(clip, 400, id="long"), "long.json")
-    with site.daemon() as daemon:
-        until(lambda: is_running(site, "long"), "it runs")
+    site.light("hold")
+    site.drop(job_of(clip.path, id="long"), "long.json")
+    with site.daemon('before(os, "write", hold("long"), only=file_in("/.staging/"), fuse="hold")\n') as daemon:
+        until((site.fuses / "long.held").exists, "it runs")
         site.drop(job_of(other, id="next"), "next.json")
         until(lambda: len(site.rows("id")) == 2, "it is accepted")
         daemon.signal(signal.SIGTERM)
         until(lambda: daemon.answer("/readyz")[0] == 503, "it says that it is not ready")
         site.drop(job_of(other), "late.json")
+        site.put_out("long.held")
         assert daemon.exit_code() == 0
     site.check_published(site.report("long"))
     assert {row["id"]: (row["state"], row["token"]) for row in site.rows()} == {
@@ -376,7 +386,7 @@ def test_sigterm_lets_what_runs_end_and_leaves_the_rest(site: Site, clip: Clip) 
     assert os.listdir(site.spool / "claimed") == []
 
     # No time to end it: it is given back, at once with a second signal, and nothing is charged.
-    site.drop(long_job(clip, 800, id="back"), "back.json")
+    site.drop(long_job(clip, 600, id="back"), "back.json")
     for grace, signals in ((0.1, 1), (60, 2)):
         with site.daemon(grace=grace) as daemon:
             until(lambda: is_running(site, "back"), "it runs")
@@ -416,15 +426,3 @@ def test_a_second_signal_ends_a_daemon_whose_store_is_broken(site: Site, clip: C
         assert report.attempt == 1
         site.check_published(report)
         site.check_clean()
-
-
-def test_reports_of_jobs_are_the_manifests(site: Site, clip: Clip) -> None:
-    site.drop(job_of(clip.path, destination="deep/down"), "deep.json")
-    with site.daemon() as daemon:
-        report = site.report("deep")
-        assert (site.store / "deep" / "down" / MANIFEST).read_bytes() == (
-            site.spool / "done" / f"deep.{report.id}.json"
-        ).read_bytes()
-        daemon.signal(signal.SIGTERM)
-        assert daemon.exit_code() == 0
-    assert Report.model_validate_json(site.thumbd("status", report.id, "--json")) == report

@@ -27,10 +27,8 @@ daemon.app._LOOK_SECONDS = 0.25  # how long it waits before it looks whether the
 
 before(Path, "rename", die, only=to("/claimed/"), fuse="before-claim")
 after(Path, "rename", die, only=to("/claimed/"), fuse="after-claim")
-after(table, "add", die, fuse="before-accept-commit")
 before(Spool, "taken_in", die, fuse="after-accept-commit")
 before(os, "write", die, calls=3, only=file_in("/.staging/"), fuse="decoding")
-before(os, "open", die, only=to("/manifest.json"), fuse="before-manifest-staged")
 after(table, "publishing", die, fuse="before-publishing-commit")
 before(Folder, "publish", die, fuse="after-publishing-commit")
 after(Path, "rename", die, only=to("/replaced-"), calls=3, fuse="between-renames")
@@ -114,10 +112,8 @@ def relay(the_relay: Relay, request: pytest.FixtureRequest) -> Iterator[Relay]:
 KILLED: list[tuple[str, int]] = [
     ("before-claim", 1),
     ("after-claim", 1),
-    ("before-accept-commit", 1),
     ("after-accept-commit", 1),
     ("decoding", 2),
-    ("before-manifest-staged", 2),
     ("before-publishing-commit", 2),
     ("after-publishing-commit", 1),
     ("after-renames", 1),
