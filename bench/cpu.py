@@ -66,7 +66,7 @@ def compare(how: str, format: str, film: Path, asked: argparse.Namespace) -> dic
             times["bound"].append(bound(film, how, format, asked.threads))
     for name, rival in rivals.items():
         # The slow ones need no more turns to be told apart.
-        for _ in range(min(asked.turns, 3)):
+        for _ in range(min(asked.turns, 2)):
             with tempfile.TemporaryDirectory() as folder:
                 begun = perf_counter()
                 rival(film, Path(folder), asked.threads)

@@ -336,8 +336,9 @@ class BadWorker:
 
 
 def hang() -> NoReturn:
-    while True:
-        time.sleep(60)
+    while os.getppid() == int(sys.argv[-2]):
+        time.sleep(1)
+    os._exit(0)
 
 
 if __name__ == "__main__":

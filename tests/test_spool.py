@@ -261,13 +261,23 @@ def test_a_link_put_there_while_a_file_is_claimed_is_not_followed(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = drop(spool)
-    swapped(monkeypatch, lambda: (path.unlink(), path.symlink_to("/dev/zero")))
+
+    def swap() -> None:
+        path.unlink()
+        path.symlink_to("/dev/zero")
+
+    swapped(monkeypatch, swap)
     assert why_unfit(spool.scan(10)).reason == "not_a_file"
 
 
 def test_a_pipe_put_there_while_a_file_is_claimed_blocks_nobody(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     path = drop(spool)
-    swapped(monkeypatch, lambda: (path.unlink(), os.mkfifo(path)))
+
+    def swap() -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    swapped(monkeypatch, swap)
     assert why_unfit(spool.scan(10)).reason == "not_a_file"
 
 
@@ -502,7 +512,7 @@ def test_a_job_that_the_table_did_not_take_is_tried_again(root: Path, monkeypatc
             raise failures.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(inbox_module.table, "add", add)
+    monkeypatch.setattr(table, "add", add)
 
     async def story(at_work: AtWork) -> None:
         for name in "abc":
@@ -518,7 +528,9 @@ def test_a_job_that_the_table_did_not_take_is_tried_again(root: Path, monkeypatc
 
 def test_a_fault_of_our_own_does_not_stop_the_intake(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def faulty(text: bytes) -> Any:
-        return parse(text) if text == JOB else {}[text]
+        if text != JOB:
+            raise KeyError(text)
+        return parse(text)
 
     monkeypatch.setattr(inbox_module, "parse", faulty)
 

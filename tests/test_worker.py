@@ -154,7 +154,12 @@ CASES: dict[type[Failure], dict[str, str]] = {
         "ends-as-interrupted": "may not say",
     },
 }
-REASONS = {WorkerDied: "signal", WorkerStalled: "timeout", WorkerTimeout: "timeout", WorkerLied: "lied"}
+REASONS: dict[type[Failure], str] = {
+    WorkerDied: "signal",
+    WorkerStalled: "timeout",
+    WorkerTimeout: "timeout",
+    WorkerLied: "lied",
+}
 
 
 @pytest.mark.parametrize(
@@ -289,13 +294,14 @@ def clip(clip_folder: Path) -> Clip:
 
 
 # Everything that a worker can make, in every format.
-EVERYTHING = [
+KINDS: dict[str, dict[str, Any]] = {
+    "thumbnail": {"at": "middle"},
+    "thumbnails": {"count": 4},
+    "sprite": {"count": 6, "columns": 2, "rows": 2},
+}
+EVERYTHING: list[dict[str, Any]] = [
     {"output": kind, "name": f"{kind}-{format}", "format": format, "width": 160, **keys}
-    for kind, keys in {
-        "thumbnail": {"at": "middle"},
-        "thumbnails": {"count": 4},
-        "sprite": {"count": 6, "columns": 2, "rows": 2},
-    }.items()
+    for kind, keys in KINDS.items()
     for format in ("jpeg", "webp", "png", "avif")
 ]
 
