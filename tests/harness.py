@@ -350,12 +350,13 @@ class Site:
 
 # The code of a worker that dies as soon as it makes a picture of an output named "crash".
 CRASHING = """
-import os, signal
+import os, signal, time
 from daemon.media import outputs
 real = outputs.Maker.take
 def take(self, index, view):
     if self.asked.name == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(60)  # the signal takes its time where the main thread waits
     real(self, index, view)
 outputs.Maker.take = take
 from daemon.worker.process import main
