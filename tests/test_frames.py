@@ -20,6 +20,7 @@ import pytest
 from clips import RECIPES, Clip, Recipe, read_number
 
 from daemon.errors import AtPastEnd, DecodeFailed, NotAVideo
+from daemon.media.colour import colour_of
 from daemon.media.cpu import CpuDevice
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import Frame
@@ -51,7 +52,8 @@ def opened(clip: Clip, held_bytes: int = HELD_BYTES) -> Iterator[tuple[Facts, De
 
 
 def number_in(frame: Frame) -> int:
-    return read_number(DEVICE.resize(frame, (160, 120)))
+    assert isinstance(frame, av.VideoFrame)
+    return read_number(DEVICE.resize(frame, (160, 120), colour_of(frame, ""))[..., :3])
 
 
 def shown(clip: Clip, seconds: list[Fraction], how: How, held_bytes: int = HELD_BYTES) -> dict[Fraction, int]:

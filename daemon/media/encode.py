@@ -6,17 +6,19 @@ from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPIma
 
 from daemon.errors import BadJob
 from daemon.job import Format
-from daemon.media.device import RGB
+from daemon.media.device import Pixels
 
 # Named here, so that they are imported now: a worker opens no file after its start.
 PLUGINS = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 
 DEFAULT_QUALITY: dict[Format, int] = {"webp": 80, "jpeg": 85, "png": 100, "avif": 65}
+WITH_ALPHA: frozenset[Format] = frozenset({"webp", "png", "avif"})
 MAX_SIDE: dict[Format, int] = {"webp": 16_383, "jpeg": 65_500, "png": 65_535, "avif": 65_535}
 
 
-def encode(picture: RGB, format: Format, quality: int | None) -> bytes:
-    """Encodes uint8 (height, width, 3). `quality` 1 to 100, None for the format's default; PNG is always lossless.
+def encode(picture: Pixels, format: Format, quality: int | None) -> bytes:
+    """Encodes uint8 (height, width, 3), or 4 with alpha but for JPEG. `quality` 1 to 100, None for the format's
+    default; PNG is always lossless.
     Raises BadJob where the format cannot hold so large a picture."""
     longest = max(picture.shape[:2])
     if longest > MAX_SIDE[format]:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from daemon.errors import AtPastEnd, BadJob
 from daemon.job import Output, Sprite, Thumbnail, Thumbnails
-from daemon.media.geometry import Size, fit_into, lay_out
+from daemon.media.encode import WITH_ALPHA
+from daemon.media.geometry import Layout, Size, fit_into, lay_out
 from daemon.media.index import picture_target, tile_target, webvtt
 from daemon.media.sheet import Grid, Sheets
 from daemon.media.studio import Studio, View
@@ -67,6 +68,11 @@ class Maker(ABC):
     def _finish(self) -> None:
         """Called once, after the last picture."""
 
+    def _encode(self, view: View, layout: Layout) -> bytes:
+        """The picture as a file; transparent where it is and the format can hold it."""
+        shape = self._studio.shape_with_alpha if self.asked.format in WITH_ALPHA else self._studio.shape
+        return self._studio.encode(shape(view, layout), self.asked.format, self.asked.quality)
+
     def _send(self, name: str, data: bytes, size: Size = (0, 0), format: ImageFormat | None = None) -> None:
         """Hands a file over; a picture unless it has no `format`."""
         with self._lock:
@@ -116,7 +122,7 @@ class ThumbnailMaker(Maker):
 
     def _make(self, index: int, view: View) -> None:
         layout = lay_out(self.asked, view.display)
-        data = self._studio.encode(self._studio.shape(view, layout), self.asked.format, self.asked.quality)
+        data = self._encode(view, layout)
         self._size = layout.size
         self._send(self.asked.file, data, layout.size, self.asked.format)
 
@@ -129,7 +135,7 @@ class ThumbnailsMaker(Maker):
 
     def _make(self, index: int, view: View) -> None:
         layout = lay_out(self.asked, view.display)
-        data = self._studio.encode(self._studio.shape(view, layout), self.asked.format, self.asked.quality)
+        data = self._encode(view, layout)
         if index == 0:
             self._size = layout.size
         self._send(self.asked.file(index + 1), data, layout.size, self.asked.format)

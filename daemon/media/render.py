@@ -11,7 +11,7 @@ from time import perf_counter
 from daemon.errors import AtPastEnd, Failure
 from daemon.job import FrameNumber, Output, Thumbnail
 from daemon.media.demux import Demuxer, Facts, measure
-from daemon.media.device import Device, sample_aspect
+from daemon.media.device import Device
 from daemon.media.outputs import MAKERS, Maker, series
 from daemon.media.plan import Instant, Run, plan
 from daemon.media.reading import Shown
@@ -181,10 +181,10 @@ class Rendering:
             yield shown
 
     def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
-        aspect = sample_aspect(track.stream)
-        view = self._studio.view(shown.frame, shown.pts, aspect, shown.exact)
+        look = self._device.look(shown.frame, track.stream)
+        view = self._studio.view(shown.frame, shown.pts, look, shown.exact)
         if not self._measured:
-            self._tell_measured(*self._studio.nominal_display(view))
+            self._tell_measured(*self._studio.nominal_display(view), look.colour.warning)
         for maker, index in takers:
             if not self._wants(maker):
                 continue
@@ -202,7 +202,7 @@ class Rendering:
     def _times(self) -> StageTimes:
         return StageTimes(**{stage: self._clock.spent(stage) for stage in StageTimes.model_fields})
 
-    def _tell_measured(self, width: int, height: int) -> None:
+    def _tell_measured(self, width: int, height: int, warning: str | None = None) -> None:
         with self._lock:
             if self._measured:
                 return
@@ -215,7 +215,7 @@ class Rendering:
                 height=height,
                 codec=facts.codec,
                 fps=facts.fps,
-                warnings=facts.warnings,
+                warnings=facts.warnings if warning is None else (*facts.warnings, warning),
             ),
             b"",
         )
