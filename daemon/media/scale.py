@@ -49,6 +49,9 @@ def scale(frame: VideoFrame, size: Size, colour: Colour) -> Pixels:
     straight alpha."""
     if frame.interlaced_frame:
         frame = deinterlace(frame)
+    if frame.format.is_rgb and min(component.bits for component in frame.format.components) < 8:
+        # When it scales, libswscale only shifts few bits up: white would be 248. Without scaling it repeats them.
+        frame = frame.reformat(format="rgb24")
     if _may_be_transparent(frame) and (translucent := _with_alpha(frame, size, colour)) is not None:
         return translucent
     if colour.is_srgb and colour.matrix != "ycgco" and not _is_narrow(colour):
