@@ -35,14 +35,20 @@ PATCHES: Floats = (
 )
 GREYS: Floats = np.repeat(np.linspace(0, 1, 12)[:, None], 3, axis=1)
 
-KR_KB = {"601": (0.299, 0.114), "709": (0.2126, 0.0722), "2020": (0.2627, 0.0593), "fcc": (0.3, 0.11), "240": (0.212, 0.087)}
+KR_KB = {
+    "601": (0.299, 0.114),
+    "709": (0.2126, 0.0722),
+    "2020": (0.2627, 0.0593),
+    "fcc": (0.3, 0.11),
+    "240": (0.212, 0.087),
+}
 FRAMES = 3
 
 
 @dataclass(frozen=True)
 class Chart:
     """One video of a chart. `matrix`: which one the samples are made with; `tags`: color_range, colorspace,
-    color_primaries and color_trc as in ITU-T H.273 (range: 1 limited, 2 full). `signal`: the patches as coded R'G'B'."""
+    color_primaries and color_trc as in ITU-T H.273 (range: 1 limited, 2 full). `signal`: the patches, as coded."""
 
     name: str
     suffix: str
@@ -194,7 +200,9 @@ def delta_e(one: Floats, other: Floats) -> Floats:
 def _lab(srgb: Floats) -> Floats:
     signal = np.asarray(srgb) / 255
     light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
     ratio = light @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
     f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)

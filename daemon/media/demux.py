@@ -16,6 +16,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
+from daemon.media.device import Decoder, Device, Frame, Look
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
 
@@ -33,6 +34,7 @@ _FORMATS: tuple[str, ...] = (
     "apng",
 )
 _FORMATS += ("mxf", "wtv", "rm", "ivf", "nut", "dv", "swf", "webp_anim", "mpegvideo", "live_flv", "nsv", "mp3", "flac")
+_FORMATS += ("bmp_pipe", "jpeg_pipe", "png_pipe", "tiff_pipe")  # one picture in one file
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
@@ -166,6 +168,15 @@ class Demuxer:
         entries = self.stream.index_entries
         found = entries.search_timestamp(ticks + 1, backward=False)
         return None if found < 0 else int(entries[found].timestamp)
+
+    def measure(self) -> "Facts":
+        return measure(self)
+
+    def decoder(self, device: Device) -> Decoder:
+        return device.decoder(self.stream)
+
+    def look(self, device: Device, frame: Frame) -> Look:
+        return device.look(frame, self.stream)
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""

@@ -29,17 +29,6 @@ class Orientation:
 UPRIGHT = Orientation()
 # By degrees, counter-clockwise.
 _TURNS = (UPRIGHT, Orientation(True, False, True), Orientation(False, True, True), Orientation(True, True, False))
-# EXIF 2.32, 4.6.5.1, tag 274: from 1 to 8.
-EXIF = (
-    UPRIGHT,
-    Orientation(flip_x=True),
-    Orientation(flip_x=True, flip_y=True),
-    Orientation(flip_y=True),
-    Orientation(swapped=True),
-    Orientation(swapped=True, flip_x=True),
-    Orientation(swapped=True, flip_x=True, flip_y=True),
-    Orientation(swapped=True, flip_y=True),
-)
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:

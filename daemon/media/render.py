@@ -10,7 +10,8 @@ from time import perf_counter
 
 from daemon.errors import AtPastEnd, Failure
 from daemon.job import FrameNumber, Output, Thumbnail
-from daemon.media.demux import Demuxer, Facts, measure
+from daemon.media.container import Container, open_container
+from daemon.media.demux import Facts
 from daemon.media.device import Device
 from daemon.media.outputs import MAKERS, Maker, series
 from daemon.media.plan import Instant, Run, plan
@@ -84,16 +85,16 @@ class Rendering:
 
     def _render(self) -> None:
         with self._clock.timing("open"):
-            demuxer = Demuxer(self._source)
-            self._facts = measure(demuxer)
+            container = open_container(self._source)
+            self._facts = container.measure()
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
-        consumers = self._prepare(demuxer)
+        consumers = self._prepare(container)
         self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
         first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
         together = _TOGETHER / self._facts.time_base
-        group_of = demuxer.group if self._facts.timing != "counted" else _one_group
+        group_of = container.group if self._facts.timing != "counted" else _one_group
         runs = deque(plan(consumers, group_of, together, first))
-        openings = [demuxer, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
+        openings = [container, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
         with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
             for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
                 done.result()
@@ -102,14 +103,14 @@ class Rendering:
 
     # What is wanted.
 
-    def _prepare(self, demuxer: Demuxer) -> Consumers:
+    def _prepare(self, container: Container) -> Consumers:
         consumers: Consumers = defaultdict(list)
         for job, outputs in enumerate(self._task.jobs):
             makers: list[Maker] = []
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
                 try:
-                    ats, warnings = _instants(asked, demuxer, self._facts, self._task.limits)
+                    ats, warnings = _instants(asked, container, self._facts, self._task.limits)
                 except Failure as failure:
                     self._fail(job, number, asked, failure)
                     continue
@@ -127,7 +128,7 @@ class Rendering:
 
     # What is made.
 
-    def _take_runs(self, runs: deque[Run], consumers: Consumers, demuxer: Demuxer | None) -> None:
+    def _take_runs(self, runs: deque[Run], consumers: Consumers, container: Container | None) -> None:
         track: Track | None = None
         try:
             while runs and not self._broken:
@@ -136,7 +137,7 @@ class Rendering:
                 except IndexError:
                     break
                 if track is None:
-                    track = self._open_track(demuxer)
+                    track = self._open_track(container)
                 self._take_run(track, run, consumers)
         except BaseException:
             self._broken = True
@@ -144,12 +145,14 @@ class Rendering:
         finally:
             if track is not None:
                 track.close()
-            elif demuxer is not None:
-                demuxer.close()
+            elif container is not None:
+                container.close()
 
-    def _open_track(self, demuxer: Demuxer | None) -> Track:
+    def _open_track(self, container: Container | None) -> Track:
         with self._clock.timing("open"):
-            track = Track(demuxer or Demuxer(self._source), self._facts, self._device, self._task.limits.held_bytes)
+            track = Track(
+                container or open_container(self._source), self._facts, self._device, self._task.limits.held_bytes
+            )
         with self._lock:
             self._tracks.append(track)
         return track
@@ -181,7 +184,7 @@ class Rendering:
             yield shown
 
     def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
-        look = self._device.look(shown.frame, track.stream)
+        look = track.look(shown.frame)
         view = self._studio.view(shown.frame, shown.pts, look, shown.exact)
         if not self._measured:
             self._tell_measured(*self._studio.nominal_display(view), look.colour.warning)
@@ -247,19 +250,19 @@ def _one_group(ticks: int) -> int:
     return 0
 
 
-def _instants(asked: Output, demuxer: Demuxer, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
+def _instants(asked: Output, container: Container, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
         return series(asked, duration, limits.pictures)
     if isinstance(asked.at, FrameNumber):
-        return [_time_of_frame(demuxer, facts, asked.at.frame)], []
+        return [_time_of_frame(container, facts, asked.at.frame)], []
     at = asked.at.seconds(duration)
     if at > duration:
         raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")
     return [at], []
 
 
-def _time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
+def _time_of_frame(container: Container, facts: Facts, number: int) -> Fraction:
     """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
     up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
     if facts.timing == "counted":
@@ -267,10 +270,10 @@ def _time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
         if at >= facts.duration:
             raise AtPastEnd(f"frame {number} is asked for, but the video ends after {float(facts.duration):.3f} s")
         return at
-    demuxer.rewind()
+    container.rewind()
     pending: list[int] = []
     passed = -1
-    for packet in demuxer.packets():
+    for packet in container.packets():
         stamp = packet.pts if facts.timing == "shown" else packet.dts
         if stamp is None or packet.is_discard or stamp < facts.start:
             continue

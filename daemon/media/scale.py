@@ -52,19 +52,19 @@ def scale(frame: VideoFrame, size: Size, colour: Colour) -> Pixels:
     if frame.format.is_rgb and min(component.bits for component in frame.format.components) < 8:
         # When it scales, libswscale only shifts few bits up: white would be 248. Without scaling it repeats them.
         frame = frame.reformat(format="rgb24")
-    if _may_be_transparent(frame) and (translucent := _with_alpha(frame, size, colour)) is not None:
-        return translucent
-    if colour.is_srgb and colour.matrix != "ycgco" and not _is_narrow(colour):
-        return np.asarray(_converted(frame, size, "gbrp", colour), np.uint8)
-    if colour.matrix == "ycgco":
+    opacity = None
+    if _may_be_transparent(frame) and (straight := _transparent(frame, colour)) is not None:
+        signal, opacity = _mixed(straight, size)
+    elif colour.matrix == "ycgco":
         signal = _from_ycgco(_converted(frame, size, "yuv444p16le", colour), colour.full_range)
+    elif colour.is_srgb and not _is_narrow(colour):
+        return np.asarray(_converted(frame, size, "gbrp", colour), np.uint8)
     else:
         signal = _converted(frame, size, "gbrp16le", colour)
     if _is_narrow(colour):
         signal = _widened(signal)
-    if colour.is_srgb:
-        return _eight_bits(signal)
-    return to_srgb(signal, colour.primaries, colour.transfer, colour.peak)
+    picture = _eight_bits(signal) if colour.is_srgb else to_srgb(signal, colour.primaries, colour.transfer, colour.peak)
+    return picture if opacity is None else np.dstack((picture, _eight_bits(opacity)))
 
 
 def _converted(frame: VideoFrame, size: Size, format: str, colour: Colour) -> Any:
@@ -115,21 +115,22 @@ def _may_be_transparent(frame: VideoFrame) -> bool:
     return frame.format.has_palette or any(component.is_alpha for component in frame.format.components)
 
 
-def _with_alpha(frame: VideoFrame, size: Size, colour: Colour) -> Pixels | None:
-    """None where the frame is opaque after all."""
-    whole = (frame.width, frame.height)
-    straight = _converted(frame, whole, "rgba64le", colour)
-    alpha = straight[..., 3:]
-    if alpha.min(initial=65535) == 65535:
-        return None
-    premultiplied = straight.copy()
-    premultiplied[..., :3] = (straight[..., :3].astype(np.uint32) * alpha // 65535).astype(np.uint16)
-    mixed = VideoFrame.from_ndarray(premultiplied, "rgba64le")
-    small = _converted(mixed, size, "rgba64le", Colour(matrix=None, full_range=True)).copy()
-    # Lanczos may leave colour where there is hardly any coverage.
-    cover = np.maximum(small[..., 3:], 1).astype(np.float32)
-    small[..., :3] = _words(small[..., :3] / cover)
-    return _eight_bits(small)
+def _transparent(frame: VideoFrame, colour: Colour) -> NDArray[np.uint8] | None:
+    """The whole frame, (height, width, 4) with straight alpha; None where it is opaque after all."""
+    # In 8 bits: to 16 libswscale would bring white as 65283.
+    straight: NDArray[np.uint8] = _converted(frame, (frame.width, frame.height), "rgba", colour)
+    return None if straight[..., 3].min(initial=255) == 255 else straight
+
+
+def _mixed(straight: NDArray[np.uint8], size: Size) -> tuple[_Words, _Words]:
+    """R'G'B' and alpha of the small picture: scaled premultiplied, so that what is transparent has no colour."""
+    words = straight.astype(np.uint32)
+    words[..., :3] *= words[..., 3:]
+    words[..., 3] *= 255
+    premultiplied = VideoFrame.from_ndarray((words * 65535 // 65025).astype(np.uint16), "rgba64le")
+    small = _converted(premultiplied, size, "rgba64le", Colour(matrix=None, full_range=True))
+    opacity = small[..., 3]
+    return _words(small[..., :3] / np.maximum(opacity, 1)[..., None].astype(np.float32)), opacity
 
 
 def _reformatter(frame: VideoFrame, size: Size, format: str) -> VideoReformatter:

@@ -14,8 +14,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed
-from daemon.media.demux import Demuxer, Facts
-from daemon.media.device import Decoder, Device, Frame
+from daemon.media.container import Container
+from daemon.media.demux import Facts
+from daemon.media.device import Decoder, Device, Frame, Look
 from daemon.media.plan import Instant, Run
 from daemon.media.reading import Entry, NoKeyPacket, Reading, Shown
 
@@ -57,15 +58,16 @@ class Counted:
 class Track:
     """One opening of a source and its decoder; for one thread."""
 
-    def __init__(self, demuxer: Demuxer, facts: Facts, device: Device, held_bytes: int = HELD_BYTES) -> None:
-        self._demuxer = demuxer
+    def __init__(self, container: Container, facts: Facts, device: Device, held_bytes: int = HELD_BYTES) -> None:
+        self._container = container
         self._facts = facts
-        self._decoder = Counted(device.decoder(demuxer.stream))
+        self._device = device
+        self._decoder = Counted(container.decoder(device))
         self._held_bytes = held_bytes
 
-    @property
-    def stream(self) -> VideoStream:
-        return self._demuxer.stream
+    def look(self, frame: Frame) -> Look:
+        """How a frame of this track is to be seen."""
+        return self._container.look(self._device, frame)
 
     def frames(self, run: Run) -> Iterator[Shown]:
         """Yields once for each instant of the run. Raises DecodeFailed for the first that has no frame."""
@@ -91,7 +93,7 @@ class Track:
 
     def close(self) -> None:
         self._decoder.reset()
-        self._demuxer.close()
+        self._container.close()
 
     # Exact: the frame shown at the instant.
 
@@ -103,7 +105,7 @@ class Track:
         step = 1 / self._facts.time_base
         failures = 0
         while remaining:
-            reading = Reading(self._demuxer, self._decoder, start, self._held_bytes)
+            reading = Reading(self._container, self._decoder, start, self._held_bytes)
             try:
                 for shown in reading.frames(list(remaining)):
                     remaining.remove(shown.instant)
@@ -142,7 +144,7 @@ class Track:
             before, after = self._key_packets_around(instant, seek is not None)
         chosen = _nearer(instant, before, after) if instant.how == "nearest" else before or after
         if instant.how == "nearest" and before is not None and after is None and self._facts.cut is not None:
-            following = self._demuxer.next_keyframe(before.packet.dts or before.pts)
+            following = self._container.next_keyframe(before.packet.dts or before.pts)
             if following is not None and following - instant.ticks < instant.ticks - before.pts:
                 raise self._no_frame(instant)
         if chosen is None:
@@ -159,14 +161,14 @@ class Track:
     def _key_packets_around(self, instant: Instant, sought: bool) -> tuple[KeyPacket | None, KeyPacket | None]:
         """The last key packet shown at or before the instant, and the first after it where that was met."""
         before: KeyPacket | None = None
-        for packet in self._demuxer.packets():
+        for packet in self._container.packets():
             dts = packet.dts
             if packet.is_keyframe and not packet.is_discard and packet.pts is not None:
                 if packet.pts > instant.limit:
                     return before, KeyPacket(packet.pts, packet)
                 if before is None or packet.pts > before.pts:
                     before = KeyPacket(packet.pts, packet)
-                following = self._demuxer.next_keyframe(packet.pts if dts is None else dts)
+                following = self._container.next_keyframe(packet.pts if dts is None else dts)
                 if instant.how == "keyframe" and following is not None and following > instant.limit:
                     break
             # Past the instant no packet can be shown at or before it any more; the nearest may still follow.
@@ -210,7 +212,7 @@ class Track:
         times: list[int] = []
         counted = self._facts.start
         begun = False
-        for packet in self._demuxer.packets():
+        for packet in self._container.packets():
             begun = begun or packet.is_keyframe or seek is None
             if not begun:
                 continue
@@ -224,9 +226,9 @@ class Track:
 
     def _go_to(self, seek: int | None) -> None:
         if seek is None:
-            self._demuxer.rewind()
+            self._container.rewind()
         else:
-            self._demuxer.seek(seek)
+            self._container.seek(seek)
 
     def _no_frame(self, instant: Instant) -> DecodeFailed:
         at = float(self._facts.seconds(instant.limit))
