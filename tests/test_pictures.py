@@ -496,3 +496,72 @@ def test_torn_still(name: str, tmp_path: Path) -> None:
         path.write_bytes(data[: max(20, int(len(data) * keep))])
         with pytest.raises((NotAVideo, DecodeFailed)):
             render(path, (ONE,))
+
+
+# --- what changes on the way ------------------------------------------------------------------------------------
+
+
+def changing(folder: Path) -> Path:
+    """MPEG-TS whose size, and with it the shape of its pictures, changes after 10 frames: 320x180, then 180x320."""
+    path = folder / "changing.ts"
+    with av.open(path, "w") as output:
+        stream = output.add_stream("libx264", rate=25, width=320, height=180, pix_fmt="yuv420p")
+        for part, (width, height) in enumerate(((320, 180), (180, 320))):
+            encoder = av.CodecContext.create("libx264", "w")
+            encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
+                width,
+                height,
+                "yuv420p",
+                Fraction(1, 25),
+            )
+            encoder.options = {"preset": "veryfast", "qp": "16", "x264-params": "bframes=0"}
+            packets = []
+            for n in range(10):
+                frame = av.VideoFrame.from_ndarray(clips.draw(10 * part + n, (width, height)), "rgb24")
+                frame.pts, frame.time_base = n, Fraction(1, 25)
+                packets += encoder.encode(frame)
+            for packet in packets + encoder.encode(None):
+                packet.stream, packet.pts, packet.dts = stream, packet.pts + 10 * part, packet.dts + 10 * part
+                packet.time_base = Fraction(1, 25)
+                output.mux(packet)
+    return path
+
+
+def test_size_that_changes_in_mid_stream(clip_folder: Path) -> None:
+    outputs = [
+        {"output": "thumbnails", "count": 20, "format": "png", "name": "s", "width": 160, "height": 160},
+        {"output": "sprite", "count": 20, "format": "png", "name": "t", "columns": 20, "width": 160},
+    ]
+    rendered = render(changing(clip_folder), outputs)
+    for n in range(20):
+        picture = rendered.picture(f"s-{n + 1:04}.png")
+        assert picture.shape == ((90, 160, 3) if n < 10 else (160, 90, 3))
+        assert clips.read_number(picture) == n
+    tiles = rendered.picture("t-000.png")
+    assert tiles.shape == (90, 3200, 3)
+    for n in range(20):
+        tile = tiles[:, 160 * n : 160 * n + 160]
+        # Tiles are all of one size: a picture of another shape stands in the middle of its own.
+        left = 0 if n < 10 else (160 - round(90 * 180 / 320)) // 2
+        assert clips.read_number(tile[:, left : 160 - left]) == n
+        assert not tile[:, :left].any()
+
+
+# --- cover art --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "audio", "format"), [(".mp3", "libmp3lame", "mp3"), (".flac", "flac", "flac"), (".m4a", "aac", "mp4")]
+)
+def test_cover_of_an_audio_file(suffix: str, audio: str, format: str, clip_folder: Path) -> None:
+    """It is the picture of the file, whatever the time."""
+    path = clip_folder / f"song{suffix}"
+    with av.open(path, "w", format=format) as output:
+        packets = clips._audio(output, audio)
+        packets += clips._cover(output)
+        output.mux(packets)
+    rendered = render(path, [ONE, ONE | {"name": "m", "at": "middle"}])
+    for name in ("p", "m"):
+        picture = rendered.picture(f"{name}.png")
+        assert clips.read_number(picture) == clips.COVER
+        assert picture.shape == (90, 160, 3)
