@@ -34,6 +34,8 @@ Format = Literal["webp", "jpeg", "png", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
+Best = Literal["best"]
+Pick = Literal["first", "best"]
 SUFFIX: dict[Format, str] = {"webp": ".webp", "jpeg": ".jpg", "png": ".png", "avif": ".avif"}
 
 
@@ -82,9 +84,9 @@ class FrameNumber(_Model):
     frame: Annotated[Whole, Field(ge=0, le=10**9)]
 
 
-def _read_at(said: object) -> "FrameNumber | Time":
+def _read_at(said: object) -> "FrameNumber | Time | Best":
     if said == "best":
-        raise ValueError('"best" is not supported by this version: give a time, "middle" or {"frame": N}')
+        return "best"
     if said == "middle":
         return Time(Fraction(1, 2), relative=True)
     if isinstance(said, FrameNumber):
@@ -97,7 +99,7 @@ def _read_at(said: object) -> "FrameNumber | Time":
     return Time.read(said)
 
 
-At = Annotated[FrameNumber | Time, BeforeValidator(_read_at)]
+At = Annotated[FrameNumber | Time | Best, BeforeValidator(_read_at)]
 
 
 class Picture(_Model):
@@ -136,10 +138,13 @@ class Thumbnail(Picture):
 
 
 class _Series(Picture):
+    """`pick`: of each interval its first picture, or the best of its keyframes."""
+
     every: Length | None = None
     count: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     start: Time | None = None
     end: Time | None = None
+    pick: Pick = "first"
 
     @model_validator(mode="after")
     def _one_way_to_say_how_many(self) -> Self:

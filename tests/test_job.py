@@ -179,7 +179,7 @@ WRONG: list[tuple[object, str, str]] = [
     (job(thumbnail(thumbnail=1)), "outputs[0].thumbnail", "unknown key"),
     (job(series(columns=1)), "outputs[0].columns", "unknown key"),
     (job(sprite(files="{n}")), "outputs[0].files", "unknown key"),
-    (job(thumbnail(at="best")), "outputs[0].at", '"best" is not supported'),
+    (job(thumbnail(at="worst")), "outputs[0].at", "'worst' is no time"),
     (job(thumbnail(at=-1)), "outputs[0].at", "-1"),
     (job(thumbnail(at=True)), "outputs[0].at", '"12s"'),
     (job(thumbnail(at=None)), "outputs[0].at", '"12s"'),
@@ -603,7 +603,8 @@ def test_the_schema_bounds_the_sides(key: str) -> None:
     assert null == {"type": "null"}
 
 
-def test_the_schema_lets_a_time_be_a_number_text_or_a_frame() -> None:
-    frame, time = of_schema("Thumbnail")["properties"]["at"]["anyOf"]
+def test_the_schema_lets_a_time_be_a_number_text_a_frame_or_the_best() -> None:
+    frame, time, best = of_schema("Thumbnail")["properties"]["at"]["anyOf"]
+    assert best == {"const": "best", "type": "string"}
     assert frame == {"$ref": "#/$defs/FrameNumber"}
     assert [way["type"] for way in time["anyOf"]] == ["number", "string"]

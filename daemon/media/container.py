@@ -20,6 +20,10 @@ class Container(Protocol):
 
     time_base: Fraction
 
+    @property
+    def indexed(self) -> bool:
+        """`next_keyframe` knows all keyframes."""
+
     def measure(self) -> Facts:
         """What is true of the video as a whole. Called once, when fresh; leaves the position anywhere."""
 

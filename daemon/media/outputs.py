@@ -12,6 +12,7 @@ from typing import Literal
 
 from daemon.errors import AtPastEnd, BadJob
 from daemon.job import Output, Sprite, Thumbnail, Thumbnails
+from daemon.media.best import Choice
 from daemon.media.encode import WITH_ALPHA
 from daemon.media.geometry import Layout, Size, fit_into, lay_out
 from daemon.media.index import picture_target, tile_target, webvtt
@@ -37,6 +38,7 @@ class Maker(ABC):
         self.over = False
         self.taken = 0
         self.warnings: list[str] = []
+        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._studio = studio
         self._emit = emit
         self._lock = threading.Lock()
@@ -102,6 +104,7 @@ class Maker(ABC):
             bytes=sum(self._files.values()),
             at=seconds(self.ats[0]) if pictures is None else None,
             time=seconds(first) if pictures is None and first is not None else None,
+            score=self._score(0) if pictures is None else None,
             device=self._studio.device.name,
             tag=self.asked.tag,
             files=sorted(self._files),
@@ -112,9 +115,12 @@ class Maker(ABC):
 
     def _pictures(self, paths: Sequence[str | None]) -> list[PictureReport]:
         return [
-            PictureReport(at=seconds(at), time=seconds(time or Fraction(0)), path=path)
-            for at, time, path in zip(self.ats, self._times, paths, strict=True)
+            PictureReport(at=seconds(at), time=seconds(time or Fraction(0)), path=path, score=self._score(n))
+            for n, (at, time, path) in enumerate(zip(self.ats, self._times, paths, strict=True))
         ]
+
+    def _score(self, index: int) -> float | None:
+        return self.choices[index].score if index in self.choices else None
 
 
 class ThumbnailMaker(Maker):

@@ -2,14 +2,16 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from heapq import heappop, heappush
+from itertools import pairwise
 from time import perf_counter
 
-from daemon.errors import AtPastEnd, Failure
+from daemon.errors import AtPastEnd, DecodeFailed, Failure
 from daemon.job import FrameNumber, Output, Thumbnail
+from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Search
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
 from daemon.media.device import Device
@@ -17,7 +19,7 @@ from daemon.media.outputs import MAKERS, Maker, series
 from daemon.media.plan import Instant, Run, plan
 from daemon.media.reading import Shown
 from daemon.media.source import Source
-from daemon.media.studio import Clock, Studio
+from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
 from daemon.task import (
     FileMade,
@@ -57,6 +59,8 @@ class Rendering:
         self._lock = threading.Lock()
         self._broken = False
         self._measured = False
+        self._found: dict[tuple[Interval, ...], list[Choice | None]] = {}
+        self._idle: list[Track] = []  # that no thread has at the moment
 
     def stop(self, jobs: tuple[int, ...]) -> None:
         """Goes on with nothing of these jobs."""
@@ -88,18 +92,21 @@ class Rendering:
             container = open_container(self._source)
             self._facts = container.measure()
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
-        consumers = self._prepare(container)
-        self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
-        first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
-        together = _TOGETHER / self._facts.time_base
-        group_of = container.group if self._facts.timing != "counted" else _one_group
-        runs = deque(plan(consumers, group_of, together, first))
-        openings = [container, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
-        with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
-            for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
-                done.result()
+        self._idle = [self._track(container)]
+        try:
+            consumers = self._prepare(container)
+            self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
+            first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
+            self._take(self._runs(consumers, container, first), lambda track, run: self._make(track, run, consumers))
+        finally:
+            for track in self._tracks:
+                track.close()
         if not self._measured:
             self._tell_measured(self._facts.width, self._facts.height)
+
+    def _runs(self, wanted: Iterable[Instant], container: Container, first: Iterable[Instant] = ()) -> list[Run]:
+        group_of = container.group if self._facts.timing != "counted" else _one_group
+        return plan(wanted, group_of, _TOGETHER / self._facts.time_base, first)
 
     # What is wanted.
 
@@ -110,69 +117,127 @@ class Rendering:
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
                 try:
-                    ats, warnings = _instants(asked, container, self._facts, self._task.limits)
+                    makers.append(self._maker(asked, (job, number), container))
                 except Failure as failure:
+                    if failure.retry:
+                        raise
                     self._fail(job, number, asked, failure)
-                    continue
-                maker = MAKERS[type(asked)](asked, ats, (job, number), self._studio, self._emit)
-                maker.warnings += warnings
-                makers.append(maker)
             for maker in makers:
                 for n in range(len(maker.ats)):
                     consumers[self._instant(maker, n)].append((maker, n))
             self._end_if_over(job)
         return consumers
 
+    def _maker(self, asked: Output, place: tuple[int, int], container: Container) -> Maker:
+        choices: list[Choice | None] = self._search(asked, container) if _is_searched(asked) else []
+        ats, warnings = _instants(asked, container, self._facts, self._task.limits, choices)
+        maker = MAKERS[type(asked)](asked, ats, place, self._studio, self._emit)
+        maker.warnings += warnings
+        maker.choices = {n: choice for n, choice in enumerate(choices) if choice is not None}
+        return maker
+
     def _instant(self, maker: Maker, index: int) -> Instant:
+        if (choice := maker.choices.get(index)) is not None:
+            return Instant(self._facts.ticks(choice.time), choice.how)
         return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
+
+    def _search(self, asked: Output, container: Container) -> list[Choice | None]:
+        """The best frame of the video, or of each interval of a series; searched but once for outputs that want the
+        same."""
+        intervals, each = _intervals(asked, self._facts, self._task.limits)
+        if (found := self._found.get(intervals)) is None:
+            search = Search(intervals, each, self._facts, container)
+            self._show(search, range(len(search.instants)), container)
+            self._show(search, search.further(), container)
+            found = self._found[intervals] = search.choices()
+        return found
+
+    def _show(self, search: Search, indexes: range, container: Container) -> None:
+        """Shows frames to a search; where one cannot be decoded it has to do without."""
+        wanted: dict[Instant, list[int]] = defaultdict(list)
+        for index in indexes:
+            wanted[search.instants[index]].append(index)
+
+        def show(track: Track, run: Run) -> None:
+            for shown in self._frames(track, run, lambda _: True, lambda *_: None):
+                for index in wanted[shown.instant]:
+                    search.take(index, self._view(track, shown), self._studio)
+
+        self._take(self._runs(wanted, container), show)
 
     # What is made.
 
-    def _take_runs(self, runs: deque[Run], consumers: Consumers, container: Container | None) -> None:
+    def _take(self, runs: Sequence[Run], work: Callable[[Track, Run], None]) -> None:
+        """Threads take the runs from one queue, each with a track of its own."""
+        todo = deque(runs)
+        threads = _threads(self._task, self._facts, len(todo))
+        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
+            for done in [pool.submit(self._take_runs, todo, work) for _ in range(threads)]:
+                done.result()
+
+    def _take_runs(self, todo: deque[Run], work: Callable[[Track, Run], None]) -> None:
         track: Track | None = None
         try:
-            while runs and not self._broken:
+            while todo and not self._broken:
                 try:
-                    run = runs.popleft()
+                    run = todo.popleft()
                 except IndexError:
                     break
-                if track is None:
-                    track = self._open_track(container)
-                self._take_run(track, run, consumers)
+                track = track or self._idle_track()
+                work(track, run)
         except BaseException:
             self._broken = True
             raise
         finally:
             if track is not None:
-                track.close()
-            elif container is not None:
-                container.close()
+                self._idle.append(track)
 
-    def _open_track(self, container: Container | None) -> Track:
-        with self._clock.timing("open"):
-            track = Track(
-                container or open_container(self._source), self._facts, self._device, self._task.limits.held_bytes
-            )
+    def _idle_track(self) -> Track:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with self._clock.timing("open"):
+                return self._track(open_container(self._source))
+
+    def _track(self, container: Container) -> Track:
+        track = Track(container, self._facts, self._device, self._task.limits.held_bytes)
         with self._lock:
             self._tracks.append(track)
         return track
 
-    def _take_run(self, track: Track, run: Run, consumers: Consumers) -> None:
-        left = [instant for instant in run.instants if any(self._wants(m) for m, _ in consumers[instant])]
+    def _make(self, track: Track, run: Run, consumers: Consumers) -> None:
+        def wanted(instant: Instant) -> bool:
+            return any(self._wants(maker) for maker, _ in consumers[instant])
+
+        def lost(instant: Instant, failure: Failure) -> None:
+            for maker, _ in consumers[instant]:
+                self._fail(maker.job, maker.output, maker.asked, failure)
+                self._end_if_over(maker.job)
+
+        for shown in self._frames(track, run, wanted, lost):
+            self._hand_out(self._view(track, shown), consumers[shown.instant])
+
+    def _frames(
+        self,
+        track: Track,
+        run: Run,
+        wanted: Callable[[Instant], bool],
+        lost: Callable[[Instant, Failure], None],
+    ) -> Iterator[Shown]:
+        """The frames of a run; `lost` hears of those that cannot be decoded. Raises failures that may pass."""
+        left = [instant for instant in run.instants if wanted(instant)]
         while left and not self._broken:
             try:
                 for shown in self._timed(track.frames(Run(tuple(left)))):
                     left.remove(shown.instant)
-                    self._hand_out(track, shown, consumers[shown.instant])
+                    yield shown
                     if self._broken:
                         return
             except Failure as failure:
                 if failure.retry:
                     raise
-                for maker, _ in consumers[left.pop(0)]:
-                    self._fail(maker.job, maker.output, maker.asked, failure)
-                    self._end_if_over(maker.job)
-                left = [instant for instant in left if any(self._wants(m) for m, _ in consumers[instant])]
+                lost(left.pop(0), failure)
+                left = [instant for instant in left if wanted(instant)]
 
     def _timed(self, frames: Iterator[Shown]) -> Iterator[Shown]:
         while True:
@@ -183,11 +248,14 @@ class Rendering:
                 return
             yield shown
 
-    def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
+    def _view(self, track: Track, shown: Shown) -> View:
         look = track.look(shown.frame)
         view = self._studio.view(shown.frame, shown.pts, look, shown.exact)
         if not self._measured:
             self._tell_measured(*self._studio.nominal_display(view), look.colour.warning)
+        return view
+
+    def _hand_out(self, view: View, takers: list[tuple[Maker, int]]) -> None:
         for maker, index in takers:
             if not self._wants(maker):
                 continue
@@ -250,12 +318,31 @@ def _one_group(ticks: int) -> int:
     return 0
 
 
-def _instants(asked: Output, container: Container, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
+def _is_searched(asked: Output) -> bool:
+    return asked.at == "best" if isinstance(asked, Thumbnail) else asked.pick == "best"
+
+
+def _intervals(asked: Output, facts: Facts, limits: Limits) -> tuple[tuple[Interval, ...], int]:
+    """Where the best is searched for, and how many keyframes of each are looked at."""
+    if isinstance(asked, Thumbnail):
+        return ((Fraction(0), facts.duration),), OF_A_VIDEO
+    ats, _ = series(asked, facts.duration, limits.pictures)
+    end = min(asked.end.seconds(facts.duration), facts.duration) if asked.end else facts.duration
+    return tuple(pairwise((*ats, end))), OF_AN_INTERVAL
+
+
+def _instants(
+    asked: Output, container: Container, facts: Facts, limits: Limits, choices: Sequence[Choice | None]
+) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
         return series(asked, duration, limits.pictures)
     if isinstance(asked.at, FrameNumber):
         return [_time_of_frame(container, facts, asked.at.frame)], []
+    if asked.at == "best":
+        if choices[0] is None:
+            raise DecodeFailed("no picture of it can be decoded: the video is damaged, give another")
+        return [choices[0].time], []
     at = asked.at.seconds(duration)
     if at > duration:
         raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")

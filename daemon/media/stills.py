@@ -47,6 +47,7 @@ class Stills:
     SourceRefused where it is too large."""
 
     time_base = TIME_BASE
+    indexed = True
 
     def __init__(self, source: Source) -> None:
         if source.size > _MOST_BYTES:
@@ -99,7 +100,7 @@ class Stills:
         return 0
 
     def next_keyframe(self, ticks: int) -> int | None:
-        return None
+        return next((start for start in accumulate(self._shown[:-1]) if start > ticks), None)
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """One packet for each picture from here on, whose content is its number."""
