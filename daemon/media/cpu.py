@@ -65,8 +65,8 @@ class CpuDecoder:
     def _frames(self, packet: "Packet[VideoStream] | None") -> Iterator[Frame]:
         try:
             frames = self._context.decode(packet)
-        except (av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError):
-            return
+        except av.FFmpegError:
+            return  # whatever the decoder cannot make sense of
         for frame in frames:
             if frame.width * frame.height > MAX_PIXELS:
                 raise SourceRefused(f"its pictures are {frame.width}x{frame.height}: larger than 64 megapixels")

@@ -11,6 +11,7 @@ from fractions import Fraction
 from av.filter.graph import Graph
 from av.video.frame import VideoFrame
 
+_HOW = "mode=frame:deint=all"
 _TICK = Fraction(1, 1000)  # of a graph that sees one frame: any will do
 
 
@@ -19,7 +20,7 @@ def deinterlace(frame: VideoFrame) -> VideoFrame:
     graph = Graph()
     graph.threads = 1
     begin = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
-    graph.link_nodes(begin, graph.add("w3fdif", "mode=frame:deint=all"), graph.add("buffersink")).configure()
+    graph.link_nodes(begin, graph.add("w3fdif", _HOW), graph.add("buffersink")).configure()
     graph.vpush(frame)
     graph.vpush(None)
     return graph.vpull()
