@@ -45,7 +45,7 @@ def score(picture: RGB) -> Score:
     """Of uint8 (height, width, 3), about 160 pixels wide."""
     rgb = picture.astype(np.float64) / 255
     luma = rgb @ _LUMA
-    low, high = np.percentile(luma, (2, 98))
+    low, high = _ends(luma)
     mean = float(luma.mean())
     content = 1 - _ramp(_fullest_grey(luma), 0.5, 0.95)
     parts = {
@@ -60,6 +60,13 @@ def score(picture: RGB) -> Score:
         blank=bool(high - low < 1 / 8 or mean < 0.03 or mean > 0.97),
         signature=_signature(rgb),
     )
+
+
+def _ends(luma: _Floats) -> tuple[float, float]:
+    """What all but a fiftieth of the picture is brighter, and darker, than."""
+    places = luma.size // 50, luma.size - 1 - luma.size // 50
+    ordered = np.partition(luma, places, axis=None)
+    return float(ordered[places[0]]), float(ordered[places[1]])
 
 
 def _ramp(value: float, begin: float, end: float) -> float:
