@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.media.index import picture_target, tile_target, webvtt
+from daemon.media.index import tile_url, url_of, webvtt
 
 
 def fractions(*said: str) -> list[Fraction]:
@@ -139,14 +139,14 @@ def test_a_frame_shown_in_the_video_has_a_cue(rate: int, frames: int) -> None:
     ],
 )
 def test_a_file_name_is_a_url_of_its_own(file: str, target: str) -> None:
-    assert picture_target(file) == target
-    assert tile_target(file, 320, 180, 160, 90) == target + "#xywh=320,180,160,90"
+    assert url_of(file, None) == target
+    assert tile_url(url_of(file, None), 320, 180, 160, 90) == target + "#xywh=320,180,160,90"
 
 
 @given(st.text(st.characters(blacklist_categories=["C"], blacklist_characters="/\\"), min_size=1, max_size=20))
 def test_a_player_finds_the_file_beside_the_index(name: str) -> None:
     file = "a" + name
-    parts = urlsplit(urljoin("https://cdn.example/film/sprite.vtt", tile_target(file, 0, 0, 1, 1)))
+    parts = urlsplit(urljoin("https://cdn.example/film/sprite.vtt", tile_url(url_of(file, None), 0, 0, 1, 1)))
     assert parts.path.startswith("/film/")
     assert unquote(parts.path.removeprefix("/film/")) == file
     assert (parts.netloc, parts.query, parts.fragment) == ("cdn.example", "", "xywh=0,0,1,1")
