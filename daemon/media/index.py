@@ -79,6 +79,8 @@ def hls(tiles: Tiles, sheets: Sequence[str], codec: str, name: str) -> bytes:
     grid = tiles.grid
     resolution = f"RESOLUTION={grid.tile[0]}x{grid.tile[1]}"
     borders = [min(n * tiles.sheet_length, tiles.end) for n in range(grid.sheets)] + [tiles.end]
+    # Up: else a player finds room for one tile more at a sheet's end.
+    layout = f"LAYOUT={grid.columns}x{grid.rows},DURATION={_decimal(ceil(tiles.step * _NANO))}"
     lines = [
         "#EXTM3U",
         f"#EXT-X-TARGETDURATION:{ceil(min(tiles.sheet_length, tiles.end))}",
@@ -91,8 +93,7 @@ def hls(tiles: Tiles, sheets: Sequence[str], codec: str, name: str) -> bytes:
     ]
     for n, sheet in enumerate(sheets):
         # Rounded at the borders, not between them: errors do not add up.
-        length = _decimal(_nanoseconds(borders[n + 1]) - _nanoseconds(borders[n]))
-        layout = f"LAYOUT={grid.columns}x{grid.rows},DURATION={_decimal(_nanoseconds(tiles.step))}"
+        length = _decimal(round(borders[n + 1] * _NANO) - round(borders[n] * _NANO))
         lines += [f"#EXT-X-TILES:{resolution},{layout}", f"#EXTINF:{length},", sheet]
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
 
@@ -137,10 +138,6 @@ def _clock(milliseconds: int) -> str:
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours:02}:{minute:02}:{second:02}.{fraction:03}"
-
-
-def _nanoseconds(seconds: Fraction) -> int:
-    return round(seconds * _NANO)
 
 
 def _decimal(nanoseconds: int) -> str:
