@@ -6,6 +6,7 @@ Each reader gives the tiles of an index in their order, with the time from which
 import json
 import re
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -148,3 +149,12 @@ def bif_pictures(data: bytes) -> list[tuple[Fraction, bytes]]:
         (Fraction(stamp * (multiplier or 1000), 1000), data[begin:end])
         for (stamp, begin), (_, end) in pairwise(entries)
     ]
+
+
+READERS: dict[str, Callable[[bytes], Sequence[object]]] = {
+    ".vtt": cues,
+    ".m3u8": hls_tiles,
+    ".mpd": dash_tiles,
+    ".json": json_tiles,
+    ".bif": bif_pictures,
+}
