@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.job import Output
+from daemon.job import Format, Index, Output
 from daemon.report import OutputReport
 
 Whole = Annotated[int, Field(ge=0, le=1 << 62)]
@@ -87,7 +87,7 @@ class FileMade(_Model):
     job: Whole
     output: Whole
     name: Annotated[str, Field(max_length=300)]
-    format: Literal["webp", "jpeg", "png", "avif", "vtt"]
+    format: Format | Index
     width: Whole = 0
     height: Whole = 0
 

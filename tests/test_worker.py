@@ -133,6 +133,7 @@ CASES: dict[type[Failure], dict[str, str]] = {
         "other-size": "is not the picture",
         "as-text": "is not the picture",
         "cut-short": "is not the picture",
+        "other-index": "is not the vtt",
         "twice": "is not a file of output",
         "too-many": "more than",
         "long-number": "is not a file of output",

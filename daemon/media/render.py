@@ -15,7 +15,7 @@ from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Sear
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
 from daemon.media.device import Device
-from daemon.media.outputs import MAKERS, Maker, series
+from daemon.media.outputs import MAKERS, Maker, series, span
 from daemon.media.plan import Instant, Run, plan
 from daemon.media.reading import Shown
 from daemon.media.source import Source
@@ -327,7 +327,7 @@ def _intervals(asked: Output, facts: Facts, limits: Limits) -> tuple[tuple[Inter
     if isinstance(asked, Thumbnail):
         return ((Fraction(0), facts.duration),), OF_A_VIDEO
     ats, _ = series(asked, facts.duration, limits.pictures)
-    end = min(asked.end.seconds(facts.duration), facts.duration) if asked.end else facts.duration
+    _, end, _ = span(asked, facts.duration)
     return tuple(pairwise((*ats, end))), OF_AN_INTERVAL
 
 
