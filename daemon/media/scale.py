@@ -56,15 +56,27 @@ def scale(frame: VideoFrame, size: Size, colour: Colour) -> Pixels:
     if _may_be_transparent(frame) and (straight := _transparent(frame, colour)) is not None:
         signal, opacity = _mixed(straight, size)
     elif colour.matrix == "ycgco":
-        signal = _from_ycgco(_converted(frame, size, "yuv444p16le", colour), colour.full_range)
+        signal = _from_ycgco(_converted(frame, size, "yuv444p", colour), colour.full_range)
     elif colour.is_srgb and not _is_narrow(colour):
         return np.asarray(_converted(frame, size, "gbrp", colour), np.uint8)
     else:
-        signal = _converted(frame, size, "gbrp16le", colour)
+        signal = _signal(frame, size, colour)
     if _is_narrow(colour):
         signal = _widened(signal)
     picture = _eight_bits(signal) if colour.is_srgb else to_srgb(signal, colour.primaries, colour.transfer, colour.peak)
     return picture if opacity is None else np.dstack((picture, _eight_bits(opacity)))
+
+
+def _signal(frame: VideoFrame, size: Size, colour: Colour) -> _Words:
+    """R'G'B' in 16 bits. Of samples of 8 bits libswscale makes no more than 8; and it shifts up where it should scale.
+    White from limited range is 255/256, from n bits of full range 1 - 1/2^n: in PQ that is several percent of light."""
+    bits = max(component.bits for component in frame.format.components)
+    if bits <= 8:
+        eight: NDArray[np.uint8] = _converted(frame, size, "gbrp", colour)
+        return eight.astype(np.uint16) * np.uint16(257)
+    limited = colour.matrix is not None and not colour.full_range
+    white = 255 / 256 if limited else 1 - 2.0**-bits
+    return _words(_converted(frame, size, "gbrp16le", colour) / np.float32(65535 * white))
 
 
 def _converted(frame: VideoFrame, size: Size, format: str, colour: Colour) -> Any:
@@ -83,7 +95,7 @@ def _converted(frame: VideoFrame, size: Size, format: str, colour: Colour) -> An
         interpolation=_FILTER,
         threads=1,
     )
-    return small.to_ndarray()
+    return small.to_ndarray(channel_last=True)
 
 
 def _is_narrow(colour: Colour) -> bool:
@@ -96,8 +108,8 @@ def _widened(signal: _Words) -> _Words:
     return _words((signal.astype(np.float32) / 257 - 16) / 219)
 
 
-def _from_ycgco(yuv: _Words, full_range: bool) -> _Words:
-    matrix, offset = yuv_to_rgb("ycgco", full_range, 16)
+def _from_ycgco(yuv: NDArray[np.uint8], full_range: bool) -> _Words:
+    matrix, offset = yuv_to_rgb("ycgco", full_range)
     return _words((yuv - offset) @ matrix.T / 255)
 
 
