@@ -12,7 +12,7 @@ from typing import Literal
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
@@ -27,8 +27,10 @@ _CONTAINERS = (
     *("roq", "film_cpk", "smjpeg", "flic", "smk", "bink"),
 )
 # Elementary streams: their times are made up by libavformat.
-_RAW = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "mjpeg", "h261", "h263", "vc1", "dnxhd", "cavsvideo", "obu", "av1")
-_RAW += ("dirac",)
+_RAW = (
+    *("h264", "hevc", "vvc", "m4v", "mpegvideo", "mjpeg", "h261", "h263", "vc1", "dnxhd", "cavsvideo", "obu", "av1"),
+    *("dirac",),
+)
 _STILLS = (
     *("jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "j2k_pipe", "jpegls_pipe", "qoi_pipe", "psd_pipe"),
     *("ppm_pipe", "pgm_pipe", "pbm_pipe", "pam_pipe", "pcx_pipe", "sgi_pipe", "dpx_pipe", "exr_pipe", "hdr_pipe"),
@@ -40,6 +42,7 @@ _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
 _INDEX_OF_PICTURES = 1 << 18  # bytes from the start of a JPEG in which its index of pictures would stand
+_PALETTE_BITS = 8  # per pixel, at most
 _HEAD = 64  # packets read to find the first displayed frame; no codec reorders further
 _STAMPS = 8  # and at least so many before their order is trusted
 # These hold one time for each packet. For codecs that reorder libavformat makes presentation times of them, and where
@@ -105,10 +108,11 @@ class Demuxer:
         # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
         # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
         self._options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+        self._palette: PacketSideData | None = None
         self._open()
-        if self.format in _RAW:
-            # Without a packet in its index libavformat would seek to the second key packet at the earliest. And only
-            # what is read after a seek has times without a gap behind the first frame.
+        # Without a packet in the index of an elementary stream libavformat seeks to the second key packet at the
+        # earliest, and only what is read after a seek has times without a gap behind the first frame.
+        if self.format in _RAW or self._paletted:
             next(self.packets(), None)
             self.rewind()
 
@@ -128,6 +132,8 @@ class Demuxer:
             raise NotAVideo("its video stream has no time base")
         self.time_base: Fraction = self.stream.time_base
         self._still = self.format if self.format in _STILLS else None
+        self._paletted = 0 < self.stream.codec_context.bits_per_coded_sample <= _PALETTE_BITS
+        self._one_time = self.format in _ONE_TIME
         # Nothing tells libavformat the key pictures of H.261 and of a bare stream of H.263: it takes all for them.
         self._false_keys = self.format == "h263" or self.stream.codec_context.codec.canonical_name == "h261"
 
@@ -191,11 +197,18 @@ class Demuxer:
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""
+        expected: int | None = None
         try:
             for packet in self._container.demux(self.stream):
+                if self._one_time:
+                    # After a seek libavformat may lose the time of the second packet.
+                    packet.dts = expected if packet.dts is None else packet.dts
+                    expected = None if packet.dts is None or not packet.duration else packet.dts + packet.duration
                 if packet.size and not (packet.is_corrupt and self.indexed):
                     if self._false_keys:
                         packet.is_keyframe = False
+                    if self._paletted:
+                        self._lend_palette(packet)
                     yield packet
                     if self._still and not (self._still == "jpeg_pipe" and _is_stream_of_stills(packet)):
                         return
@@ -225,6 +238,14 @@ class Demuxer:
 
     def close(self) -> None:
         self._container.close()
+
+    def _lend_palette(self, packet: "Packet[VideoStream]") -> None:
+        """Demuxers give the palette of a file along with its first packet, once: a decoder that begins elsewhere, or
+        anew, needs it too."""
+        if packet.has_sidedata("palette"):
+            self._palette = packet.get_sidedata("palette")
+        elif self._palette is not None:
+            packet.set_sidedata(self._palette)
 
     def _raise_if_unreadable(self) -> None:
         if self._opening.error:
