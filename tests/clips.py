@@ -147,6 +147,7 @@ class Recipe:
     trim: Fraction | None = None  # MP4: an edit list ends the presentation so long after 0
     audio: str = ""  # encoder of a sound track from 0 to AUDIO_SECONDS
     cover: bool = False  # an attached picture that shows the number COVER
+    packed: bool = False  # MPEG-4: a B frame shares the packet of the frame that follows it, as Xvid writes AVI
 
 
 AUDIO_SECONDS = 6
@@ -288,6 +289,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("mpeg2-mkv", "matroska", ".mkv", "mpeg2video", bframes=2),
     Recipe("mpeg4-avi", "avi", ".avi", "mpeg4"),
     Recipe("mpeg4-avi-b", "avi", ".avi", "mpeg4", bframes=2),
+    Recipe("mpeg4-avi-packed", "avi", ".avi", "mpeg4", frames=40, size=SMALL, gop=10, bframes=1, packed=True),
     Recipe("mpeg4-gap-avi", "avi", ".avi", "mpeg4", times=gap),
     Recipe("mpeg4-b", "mp4", ".mp4", "mpeg4", bframes=2),
     Recipe("mpeg4-3gp", "3gp", ".3gp", "mpeg4"),
@@ -553,11 +555,33 @@ def _video(output: OutputContainer, recipe: Recipe) -> list[Packet[Any]]:
         return round((instants[frame] if frame >= 0 else instants[0] + frame * interval) / tick)
 
     packets = [packet for frame in _frames(recipe) for packet in stream.encode(frame)]
+    if recipe.packed:
+        packets = _packed(packets)
     for packet in packets:
         assert packet.pts is not None and packet.dts is not None
         packet.duration = ticks(packet.pts + 1) - ticks(packet.pts)
         packet.pts, packet.dts, packet.time_base = ticks(packet.pts), ticks(packet.dts), tick
     return packets
+
+
+def _packed(packets: list[Packet[Any]]) -> list[Packet[Any]]:
+    """Each B frame is taken into the packet before it; in its own place stands a frame that is not coded."""
+    vop, user_data = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb2"
+    not_coded = vop + b"\x50\x4f"  # P, no whole second, time 0 in 5 bits, nothing coded, stuffing
+    data = [bytes(packet) for packet in packets]
+    for n, (packet, one) in enumerate(zip(packets, list(data), strict=True)):
+        if packet.is_keyframe:
+            data[n] = one.replace(user_data, user_data + b"DivX503b1393p" + user_data, 1)
+        elif packet.pts is not None and packet.pts < (packets[n - 1].pts or 0):
+            data[n - 1], data[n] = data[n - 1] + one, not_coded
+    return [_like(packet, one) for packet, one in zip(packets, data, strict=True)]
+
+
+def _like(packet: Packet[Any], data: bytes) -> Packet[Any]:
+    new: Packet[Any] = Packet(data)
+    new.stream, new.time_base, new.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+    new.pts, new.dts = packet.pts, packet.dts
+    return new
 
 
 def _frames(recipe: Recipe) -> Iterator[av.VideoFrame | None]:

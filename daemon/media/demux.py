@@ -17,6 +17,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
+from daemon.media.packed import is_packed, unpack
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
 
@@ -48,8 +49,6 @@ _STAMPS = 8  # and at least so many before their order is trusted
 # These hold one time for each packet. For codecs that reorder libavformat makes presentation times of them, and where
 # it does not know how far they reorder it leaves them in decode order.
 _ONE_TIME = ("avi", "asf", "mxf")
-# The sign of two frames in one packet and an empty packet after it (DivX, Xvid): all made-up times are wrong then.
-_PACKED = re.compile(rb"DivX\d+(?:b|Build)\d+p")
 # ISO/IEC 11172-2, 2.4.2.4, and 13818-2, 6.2.2.6: 25 bits of time code, then closed_gop.
 _GOP = re.compile(rb"\x00\x00\x01\xb8...(.)", re.DOTALL)
 _CLOSED = 0x40
@@ -134,6 +133,7 @@ class Demuxer:
         self._still = self.format if self.format in _STILLS else None
         self._paletted = 0 < self.stream.codec_context.bits_per_coded_sample <= _PALETTE_BITS
         self._one_time = self.format in _ONE_TIME
+        self._packed = self.format == "avi" and is_packed(self.stream)
         # Nothing tells libavformat the key pictures of H.261 and of a bare stream of H.263: it takes all for them.
         self._false_keys = self.format == "h263" or self.stream.codec_context.codec.canonical_name == "h261"
 
@@ -197,6 +197,9 @@ class Demuxer:
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""
+        return unpack(self._packets(), self.stream) if self._packed else self._packets()
+
+    def _packets(self) -> Iterator["Packet[VideoStream]"]:
         expected: int | None = None
         try:
             for packet in self._container.demux(self.stream):
@@ -307,10 +310,8 @@ def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
     codec = demuxer.stream.codec_context.codec
     head: list[Stamp] = []
     first_dts: int | None = None
-    packed = closed = False
+    closed = False
     for packet in islice(demuxer.packets(), _HEAD):
-        if not head:
-            packed = codec.canonical_name == "mpeg4" and _is_packed(demuxer.stream, packet)
         if packet.is_keyframe and not any(stamp.key for stamp in head):
             closed = codec.canonical_name in ("mpeg1video", "mpeg2video") and _is_closed(packet)
         first_dts = packet.dts if first_dts is None else first_dts
@@ -323,7 +324,7 @@ def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
     if not head:
         raise NotAVideo("its video stream holds no packet")
     rising = all(a.pts < b.pts for a, b in pairwise(head))
-    if demuxer.format in _ONE_TIME and codec.reorder and (rising or packed) and first_dts is not None:
+    if demuxer.format in _ONE_TIME and codec.reorder and rising and first_dts is not None:
         return first_dts, "ordered"
     # Frames before the first key packet, in decode or in display order, cannot be decoded: unless that packet begins
     # a closed group.
@@ -336,10 +337,6 @@ def _is_stream_of_stills(first: "Packet[VideoStream]") -> bool:
     """Whether what follows a JPEG is more of the same. In a file with an index of its pictures (CIPA DC-007) it is gain
     maps, previews, the view of the other eye."""
     return b"MPF\0" not in bytes(first)[:_INDEX_OF_PICTURES]
-
-
-def _is_packed(stream: VideoStream, first: "Packet[VideoStream]") -> bool:
-    return bool(_PACKED.search(stream.codec_context.extradata or b"") or _PACKED.search(bytes(first)))
 
 
 def _is_closed(key: "Packet[VideoStream]") -> bool:
