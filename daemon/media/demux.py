@@ -44,6 +44,7 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
 _INDEX_OF_PICTURES = 1 << 18  # bytes from the start of a JPEG in which its index of pictures would stand
 _PALETTE_BITS = 8  # per pixel, at most
+_A_STILL = Fraction(1, 25)  # seconds that a picture alone stands for, as libavformat has it
 _HEAD = 64  # packets read to find the first displayed frame; no codec reorders further
 _STAMPS = 8  # and at least so many before their order is trusted
 # These hold one time for each packet. For codecs that reorder libavformat makes presentation times of them, and where
@@ -130,6 +131,7 @@ class Demuxer:
         if self.stream.time_base is None:
             raise NotAVideo("its video stream has no time base")
         self.time_base: Fraction = self.stream.time_base
+        self.cover = bool(self.stream.disposition & Disposition.attached_pic)
         self._still = self.format if self.format in _STILLS else None
         self._paletted = 0 < self.stream.codec_context.bits_per_coded_sample <= _PALETTE_BITS
         self._one_time = self.format in _ONE_TIME
@@ -213,7 +215,7 @@ class Demuxer:
                     if self._paletted:
                         self._lend_palette(packet)
                     yield packet
-                    if self._still and not (self._still == "jpeg_pipe" and _is_stream_of_stills(packet)):
+                    if self.cover or self._still and not (self._still == "jpeg_pipe" and _is_stream_of_stills(packet)):
                         return
         except (av.error.EOFError, av.error.InvalidDataError, av.error.PatchWelcomeError):
             pass
@@ -224,6 +226,9 @@ class Demuxer:
 
     def seek(self, ticks: int) -> None:
         """To a packet at or before `ticks` where the container can, else to the start: reading tells where we are."""
+        if self.cover:
+            self.rewind()
+            return
         try:
             self._container.seek(ticks, stream=self.stream, backward=True)
         except (av.FFmpegError, OverflowError):
@@ -232,12 +237,15 @@ class Demuxer:
 
     def rewind(self) -> None:
         """To the very first packet."""
+        # Some demuxers (GIF) cannot seek at all; that of Ogg aborts where it is told to seek by a cover.
         try:
-            self._container.seek(-(1 << 62), stream=self.stream, backward=False)
+            if not self.cover:
+                self._container.seek(-(1 << 62), stream=self.stream, backward=False)
+                return
         except av.FFmpegError:
-            # Some demuxers (GIF) cannot seek at all.
-            self.close()
-            self._open()
+            pass
+        self.close()
+        self._open()
 
     def close(self) -> None:
         self._container.close()
@@ -279,10 +287,12 @@ def measure(demuxer: Demuxer) -> Facts:
     step = max(1, round(1 / (rate * demuxer.time_base))) if rate else 1
     start, timing = _begin(demuxer)
     known = stream.duration if demuxer.indexed else None
+    if demuxer.cover:
+        known = max(step, round(_A_STILL / demuxer.time_base))
     end = start + known if known else _end(demuxer, start, step, timing)
     warnings = []
-    claimed = demuxer.claimed_duration
-    if not demuxer.indexed and claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
+    claimed = None if demuxer.cover or demuxer.indexed else demuxer.claimed_duration
+    if claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
         warnings.append(
             f"the container speaks of {float(claimed):.1f} s, but its video ends after "
             f"{float((end - start) * demuxer.time_base):.1f} s: is the file cut off?"
