@@ -176,6 +176,12 @@ REPRESENTATIVE = [
         "mpeg2-ps",
         "mpeg2-ts",
         "mpeg4-avi-b",
+        "mpeg4-avi-packed",
+        "h264-asf-b",
+        "qtrle-gray-mov",
+        "h264-raw",
+        "mpeg1-raw",
+        "mpeg4-raw",
         "gif",
     )
 ]
@@ -290,6 +296,7 @@ def test_a_file_cut_off_gives_the_right_pictures_or_none(recipe: Recipe, keep: f
 # These have no index that speaks of what is missing: the video ends early.
 ENDS_EARLY = ["h264-mkv", "h264-ts", "h264-flv", "h264-frag", "vp9", "vp8-ogg", "mpeg2-ps", "mpeg2-ts", "mpeg2-vob"]
 ENDS_EARLY += ["hevc-open-gop-ts", "mpeg4-avi", "mjpeg-avi", "wmv2-asf", "gif", "apng"]
+ENDS_EARLY += ["msmpeg4v3-avi", "rv20-rm", "vp9-ivf"]
 
 
 @pytest.mark.parametrize("keep", [0.37, 0.55, 0.6])

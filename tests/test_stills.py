@@ -183,7 +183,7 @@ LARGE = (320, 180)
     "streams",
     [
         [stream("this")],
-        [stream("cover", LARGE, said=COVER)] + [stream("this")],
+        [stream("cover", LARGE, said=COVER), stream("this")],
         [stream("this"), stream("other")],
         [stream("this"), stream("small", (80, 48))],
         [stream("small"), stream("this", LARGE)],  # programmes of a broadcast

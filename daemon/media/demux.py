@@ -209,13 +209,13 @@ class Demuxer:
                     # After a seek libavformat may lose the time of the second packet.
                     packet.dts = expected if packet.dts is None else packet.dts
                     expected = None if packet.dts is None or not packet.duration else packet.dts + packet.duration
-                if packet.size and not (packet.is_corrupt and self.indexed):
+                if packet.size and not (packet.is_corrupt and (self.indexed or self._cut_off)):
                     if self._false_keys:
                         packet.is_keyframe = False
                     if self._paletted:
                         self._lend_palette(packet)
                     yield packet
-                    if self.cover or self._still and not (self._still == "jpeg_pipe" and _is_stream_of_stills(packet)):
+                    if self.cover or (self._still and not _is_stream_of_stills(self._still, packet)):
                         return
         except (av.error.EOFError, av.error.InvalidDataError, av.error.PatchWelcomeError):
             pass
@@ -249,6 +249,11 @@ class Demuxer:
 
     def close(self) -> None:
         self._container.close()
+
+    @property
+    def _cut_off(self) -> bool:
+        """The packet just read is where the file ends. (In MPEG-TS packets are called corrupt for other reasons.)"""
+        return self.format != "mpegts" and self._opening.tell() >= self._source.size
 
     def _lend_palette(self, packet: "Packet[VideoStream]") -> None:
         """Demuxers give the palette of a file along with its first packet, once: a decoder that begins elsewhere, or
@@ -343,10 +348,10 @@ def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
     return min(shown, default=head[first].pts), "shown"
 
 
-def _is_stream_of_stills(first: "Packet[VideoStream]") -> bool:
+def _is_stream_of_stills(format: str, first: "Packet[VideoStream]") -> bool:
     """Whether what follows a JPEG is more of the same. In a file with an index of its pictures (CIPA DC-007) it is gain
     maps, previews, the view of the other eye."""
-    return b"MPF\0" not in bytes(first)[:_INDEX_OF_PICTURES]
+    return format == "jpeg_pipe" and b"MPF\0" not in bytes(first)[:_INDEX_OF_PICTURES]
 
 
 def _is_closed(key: "Packet[VideoStream]") -> bool:
