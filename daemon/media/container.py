@@ -12,7 +12,7 @@ from daemon.media.device import Decoder, Device, Frame, Look
 from daemon.media.source import Source
 from daemon.media.stills import Stills, is_webp
 
-_STILLS = frozenset({"bmp_pipe", "jpeg_pipe", "png_pipe", "tiff_pipe", "webp_pipe"})
+_PILLOW_READS = frozenset({"bmp_pipe", "jpeg_pipe", "png_pipe", "tiff_pipe", "webp_pipe"})
 
 
 class Container(Protocol):
@@ -54,7 +54,7 @@ def open_container(source: Source) -> Container:
     if is_webp(source):
         return Stills(source)
     demuxer = Demuxer(source)
-    if demuxer.format not in _STILLS:
+    if demuxer.format not in _PILLOW_READS or not demuxer.is_still:
         return demuxer
     demuxer.close()
     return Stills(source)

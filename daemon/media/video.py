@@ -216,13 +216,14 @@ class Track:
             begun = begun or packet.is_keyframe or seek is None
             if not begun:
                 continue
-            known = packet.dts if self._facts.timing == "ordered" else None
-            heappush(times, counted if known is None else known)
-            counted += self._facts.step
+            if self._facts.timing == "ordered" and packet.dts is not None:
+                heappush(times, packet.dts)
             for frame in self._decoder.decode(packet, needed=True):
-                yield heappop(times), frame
+                yield heappop(times) if times else counted, frame
+                counted += self._facts.step
         for frame in self._decoder.drain():
             yield heappop(times) if times else counted, frame
+            counted += self._facts.step
 
     def _go_to(self, seek: int | None) -> None:
         if seek is None:
