@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,8 +16,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     Strict,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic import JsonValue as Json
@@ -29,12 +32,15 @@ from daemon.times import Length, Time
 MAX_JOB_BYTES = 1 << 20
 MAX_OUTPUTS = 64
 MANIFEST = "manifest.json"
+MAX_FPS = 240
+MAX_KEYFRAME = 100_000
 
 Format = Literal["webp", "jpeg", "png", "avif"]
+AnimationFormat = Literal["webp", "gif", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
-SUFFIX: dict[Format, str] = {"webp": ".webp", "jpeg": ".jpg", "png": ".png", "avif": ".avif"}
+SUFFIX = {"webp": ".webp", "jpeg": ".jpg", "png": ".png", "avif": ".avif", "gif": ".gif", "mp4": ".mp4"}
 
 
 def check_part(part: str) -> str:
@@ -100,8 +106,44 @@ def _read_at(said: object) -> "FrameNumber | Time":
 At = Annotated[FrameNumber | Time, BeforeValidator(_read_at)]
 
 
-class Picture(_Model):
-    """What every output may say about how its pictures look."""
+def _read_rate(said: object) -> Fraction:
+    """A number, or text such as "30000/1001"; decimal numbers are kept exact."""
+    if isinstance(said, Fraction):
+        return said
+    text = said if isinstance(said, str) else str(said) if type(said) in (int, float) else ""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?|\d{1,9}/0*[1-9]\d{0,5}", text):
+        raise ValueError(f'frames a second are a number, or text such as "30000/1001", not {str(said)[:40]!r}')
+    rate = Fraction(text)
+    if not Fraction(1, 1000) <= rate <= MAX_FPS:
+        raise ValueError(f"frames a second lie between 0.001 and {MAX_FPS}, not {text}")
+    return rate
+
+
+def _read_keyframe(said: object) -> object:
+    """How many frames, or how long a time, which is text."""
+    if isinstance(said, Time):
+        return said
+    if isinstance(said, str) and not said.strip().replace(".", "").isdecimal():
+        return Time.read(said)
+    if type(said) is int and 1 <= said <= MAX_KEYFRAME:
+        return said
+    raise ValueError(
+        f'a whole number of frames between 1 and {MAX_KEYFRAME}, or a time with its unit such as "3s", not '
+        f"{str(said)[:40]!r}"
+    )
+
+
+Rate = Annotated[
+    Fraction,
+    PlainValidator(_read_rate),
+    PlainSerializer(str),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 240}, {"type": "string"}]}),
+]
+Keyframe = Annotated[Whole | Length, BeforeValidator(_read_keyframe)]
+
+
+class Look(_Model):
+    """What every output may say about how it looks."""
 
     name: Name = ""
     width: Side | None = None
@@ -109,9 +151,7 @@ class Picture(_Model):
     short_side: Side | None = None
     fit: Fit = "inside"
     upscale: Flag = False
-    format: Format = "webp"
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
-    accuracy: Accuracy = "exact"
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False
 
@@ -122,6 +162,13 @@ class Picture(_Model):
         if self.fit != "inside" and self.short_side is None and (self.width is None) != (self.height is None):
             raise ValueError(f"fit {self.fit!r} needs both width and height")
         return self
+
+
+class Picture(Look):
+    """What every output of stills may say besides."""
+
+    format: Format = "webp"
+    accuracy: Accuracy = "exact"
 
 
 class Thumbnail(Picture):
@@ -181,7 +228,50 @@ class Sprite(_Series):
         return f"{self.name}-{number:03}{SUFFIX[self.format]}"
 
 
-Output = Annotated[Thumbnail | Thumbnails | Sprite, Field(discriminator="output")]
+class Moving(Look):
+    """A stretch of the video that moves: one file, which may be too large to be held in memory."""
+
+    start: Time = Time(Fraction(0))
+    duration: Length | None = None
+
+    accuracy: ClassVar[Accuracy] = "exact"
+
+
+class Clip(Moving):
+    """An MP4: H.264, and AAC where the source has sound. Without `fps` every frame of the source is in it, each at its
+    own time. `keyframe`: the most frames (a whole number) or the longest time from one keyframe to the next."""
+
+    output: Literal["clip"]
+    format: Literal["mp4"] = "mp4"
+    fps: Rate | None = None
+    keyframe: Keyframe | None = None
+    audio: Flag = True
+
+    @property
+    def file(self) -> str:
+        return self.name + SUFFIX[self.format]
+
+
+class Animation(Moving):
+    """A silent loop, played for ever. At `start` + n / `fps` it shows what the video shows then. Without `duration` it
+    is 3 seconds long, or as long as the video is from `start` on."""
+
+    output: Literal["animation"]
+    format: AnimationFormat = "webp"
+    fps: Rate = Fraction(10)
+
+    @model_validator(mode="after")
+    def _slow_enough(self) -> Self:
+        if self.format == "gif" and self.fps > 50:
+            raise ValueError(f"a GIF has at most 50 frames a second, not {float(self.fps):g}")
+        return self
+
+    @property
+    def file(self) -> str:
+        return self.name + SUFFIX[self.format]
+
+
+Output = Annotated[Thumbnail | Thumbnails | Sprite | Clip | Animation, Field(discriminator="output")]
 
 
 class Job(_Model):
@@ -271,10 +361,10 @@ def _only_digits(text: str) -> bool:
     return not text or (text.isascii() and text.isdecimal())
 
 
-def files_of(output: Thumbnail | Thumbnails | Sprite) -> tuple[Files, ...]:
+def files_of(output: Output) -> tuple[Files, ...]:
     """All that an output may write."""
     suffix, vtt = SUFFIX[output.format], Files(output.name, ".vtt")
-    if isinstance(output, Thumbnail):
+    if isinstance(output, Thumbnail | Moving):
         return (Files(output.name, suffix),)
     if isinstance(output, Sprite) or output.files is None:
         return Files(output.name + "-", suffix, numbered=True), vtt

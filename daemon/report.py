@@ -30,7 +30,8 @@ class PictureReport(_Model):
 
 
 class OutputReport(_Model):
-    """One output. `path` is below the store's root. For a sprite `width` x `height` is one tile."""
+    """One output. `path` is below the store's root. For a sprite `width` x `height` is one tile. A clip or animation
+    begins `at` what was asked with the frame of `time`, and has `frames` in `duration` seconds."""
 
     name: str
     output: str
@@ -41,6 +42,8 @@ class OutputReport(_Model):
     bytes: int
     at: float | None = None
     time: float | None = None
+    duration: float | None = None
+    frames: int | None = None
     device: str
     cached: bool = False
     tag: str | None = None

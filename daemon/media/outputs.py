@@ -24,7 +24,7 @@ ImageFormat = Literal["webp", "jpeg", "png", "avif"]
 DECIMALS = 6  # of the seconds in a report
 
 
-class Maker(ABC):
+class Making:
     """One output in the making. `ats`: the instants wanted, in seconds from the first frame, ascending."""
 
     def __init__(
@@ -38,6 +38,15 @@ class Maker(ABC):
         self.warnings: list[str] = []
         self._studio = studio
         self._emit = emit
+
+
+class Maker(Making, ABC):
+    """An output of stills, made in any order."""
+
+    def __init__(
+        self, asked: Output, ats: Sequence[Fraction], place: tuple[int, int], studio: Studio, emit: Emit
+    ) -> None:
+        super().__init__(asked, ats, place, studio, emit)
         self._lock = threading.Lock()
         self._times: list[Fraction | None] = [None] * len(ats)
         self._files: dict[str, int] = {}

@@ -2,21 +2,25 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from heapq import heappop, heappush
 from time import perf_counter
 
-from daemon.errors import AtPastEnd, Failure
-from daemon.job import FrameNumber, Output, Thumbnail
+from daemon.errors import AtPastEnd, Failure, StoreFailure
+from daemon.job import Animation, Clip, FrameNumber, Output, Sprite, Thumbnail, Thumbnails
+from daemon.media.animation import AnimationMaker
+from daemon.media.clip import ClipMaker
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import Device, sample_aspect
-from daemon.media.outputs import MAKERS, Maker, series
-from daemon.media.plan import Instant, Run, plan
+from daemon.media.moving import MovingMaker, stretch
+from daemon.media.outputs import MAKERS, Maker, Making, series
+from daemon.media.plan import Instant, Lazy, Run, plan
 from daemon.media.reading import Shown
+from daemon.media.sink import Sink
 from daemon.media.source import Source
-from daemon.media.studio import Clock, Studio
+from daemon.media.stamps import time_of_frame
+from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
 from daemon.task import (
     FileMade,
@@ -41,17 +45,25 @@ Emit = Callable[[Sent, bytes], None]
 Consumers = dict[Instant, list[tuple[Maker, int]]]
 
 
-class Rendering:
-    """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one."""
+class _Unwanted(Exception):
+    """Nobody waits for the output any more."""
 
-    def __init__(self, task: Task, source: Source, device: Device, emit: Emit) -> None:
+
+class Rendering:
+    """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one. `sinks`:
+    where the outputs go that are written to a file, by their job and number."""
+
+    def __init__(
+        self, task: Task, source: Source, sinks: Mapping[tuple[int, int], Sink], device: Device, emit: Emit
+    ) -> None:
         self._task = task
+        self._sinks = sinks
         self._source = source
         self._device = device
         self._emit = emit
         self._clock = Clock()
         self._tracks: list[Track] = []
-        self._jobs: list[list[Maker]] = []
+        self._jobs: list[list[Making]] = []
         self._over: set[int] = set()
         self._lock = threading.Lock()
         self._broken = False
@@ -89,10 +101,15 @@ class Rendering:
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
         consumers = self._prepare(demuxer)
         self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
-        first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
+        stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
+        first = [self._instant(maker, n) for maker in stills for n in range(len(maker.ats))]
         together = _TOGETHER / self._facts.time_base
         group_of = demuxer.group if self._facts.timing != "counted" else _one_group
-        runs = deque(plan(consumers, group_of, together, first))
+        # What moves takes longest: begun first it is over soonest, but the first job does not wait for the others'.
+        moving = [m for makers in self._jobs for m in makers if isinstance(m, MovingMaker)]
+        runs: deque[Run | MovingMaker] = deque(plan(consumers, group_of, together, first))
+        runs.extendleft(m for m in moving if m.job == 0)
+        runs.extend(m for m in moving if m.job > 0)
         openings = [demuxer, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
         with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
             for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
@@ -105,29 +122,40 @@ class Rendering:
     def _prepare(self, demuxer: Demuxer) -> Consumers:
         consumers: Consumers = defaultdict(list)
         for job, outputs in enumerate(self._task.jobs):
-            makers: list[Maker] = []
+            makers: list[Making] = []
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
                 try:
-                    ats, warnings = _instants(asked, demuxer, self._facts, self._task.limits)
+                    makers.append(self._maker(asked, (job, number), demuxer))
                 except Failure as failure:
                     self._fail(job, number, asked, failure)
-                    continue
-                maker = MAKERS[type(asked)](asked, ats, (job, number), self._studio, self._emit)
-                maker.warnings += warnings
-                makers.append(maker)
             for maker in makers:
-                for n in range(len(maker.ats)):
-                    consumers[self._instant(maker, n)].append((maker, n))
+                if isinstance(maker, Maker):
+                    for n in range(len(maker.ats)):
+                        consumers[self._instant(maker, n)].append((maker, n))
             self._end_if_over(job)
         return consumers
 
-    def _instant(self, maker: Maker, index: int) -> Instant:
+    def _maker(self, asked: Output, place: tuple[int, int], demuxer: Demuxer) -> Making:
+        limits = self._task.limits
+        if isinstance(asked, Clip):
+            wanted = stretch(asked, demuxer, self._facts, limits.pictures)
+            sink = self._sinks[place]
+            return ClipMaker(asked, wanted, place, self._studio, self._emit, sink, self._source)
+        if isinstance(asked, Animation):
+            wanted = stretch(asked, demuxer, self._facts, limits.pictures)
+            return AnimationMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place])
+        ats, warnings = _instants(asked, demuxer, self._facts, limits)
+        maker = MAKERS[type(asked)](asked, ats, place, self._studio, self._emit)
+        maker.warnings += warnings
+        return maker
+
+    def _instant(self, maker: Making, index: int) -> Instant:
         return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
 
     # What is made.
 
-    def _take_runs(self, runs: deque[Run], consumers: Consumers, demuxer: Demuxer | None) -> None:
+    def _take_runs(self, runs: deque[Run | MovingMaker], consumers: Consumers, demuxer: Demuxer | None) -> None:
         track: Track | None = None
         try:
             while runs and not self._broken:
@@ -137,7 +165,10 @@ class Rendering:
                     break
                 if track is None:
                     track = self._open_track(demuxer)
-                self._take_run(track, run, consumers)
+                if isinstance(run, Run):
+                    self._take_run(track, run, consumers)
+                elif self._wants(run):
+                    self._take_moving(track, run)
         except BaseException:
             self._broken = True
             raise
@@ -171,6 +202,24 @@ class Rendering:
                     self._end_if_over(maker.job)
                 left = [instant for instant in left if any(self._wants(m) for m, _ in consumers[instant])]
 
+    def _take_moving(self, track: Track, maker: MovingMaker) -> None:
+        try:
+            maker.make(self._views(track, maker))
+        except _Unwanted:
+            return
+        except Failure as failure:
+            if failure.retry and not isinstance(failure, StoreFailure):
+                raise
+            self._fail(maker.job, maker.output, maker.asked, failure)
+        self._end_if_over(maker.job)
+
+    def _views(self, track: Track, maker: MovingMaker) -> Iterator[View]:
+        instants = Lazy(lambda n: self._instant(maker, n), range(len(maker.ats)))
+        for shown in self._timed(track.frames(Run(instants, in_turn=True))):
+            if self._broken or not self._wants(maker):
+                raise _Unwanted
+            yield self._view(track, shown)
+
     def _timed(self, frames: Iterator[Shown]) -> Iterator[Shown]:
         while True:
             begun = perf_counter()
@@ -181,10 +230,7 @@ class Rendering:
             yield shown
 
     def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
-        aspect = sample_aspect(track.stream)
-        view = self._studio.view(shown.frame, shown.pts, aspect, shown.exact)
-        if not self._measured:
-            self._tell_measured(*self._studio.nominal_display(view))
+        view = self._view(track, shown)
         for maker, index in takers:
             if not self._wants(maker):
                 continue
@@ -194,7 +240,13 @@ class Rendering:
                 self._fail(maker.job, maker.output, maker.asked, failure)
             self._end_if_over(maker.job)
 
-    def _wants(self, maker: Maker) -> bool:
+    def _view(self, track: Track, shown: Shown) -> View:
+        view = self._studio.view(shown.frame, shown.pts, sample_aspect(track.stream), shown.exact)
+        if not self._measured:
+            self._tell_measured(*self._studio.nominal_display(view))
+        return view
+
+    def _wants(self, maker: Making) -> bool:
         return not maker.over and maker.job not in self._over
 
     # What is told.
@@ -229,10 +281,12 @@ class Rendering:
                     if maker.over:
                         return
                     maker.over = True
-            if not asked.optional:
+            # A full disk is no fault of the output: the job waits until there is room.
+            fatal = not asked.optional or isinstance(failure, StoreFailure)
+            if fatal:
                 self._over.add(job)
         self._emit(OutputFailed(job=job, output=output, code=failure.code, message=failure.message), b"")
-        if not asked.optional:
+        if fatal:
             self._emit(JobOver(job=job, times=self._times()), b"")
 
     def _end_if_over(self, job: int) -> None:
@@ -247,44 +301,18 @@ def _one_group(ticks: int) -> int:
     return 0
 
 
-def _instants(asked: Output, demuxer: Demuxer, facts: Facts, limits: Limits) -> tuple[list[Fraction], list[str]]:
+def _instants(
+    asked: Thumbnail | Thumbnails | Sprite, demuxer: Demuxer, facts: Facts, limits: Limits
+) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
         return series(asked, duration, limits.pictures)
     if isinstance(asked.at, FrameNumber):
-        return [_time_of_frame(demuxer, facts, asked.at.frame)], []
+        return [time_of_frame(demuxer, facts, asked.at.frame)], []
     at = asked.at.seconds(duration)
     if at > duration:
         raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")
     return [at], []
-
-
-def _time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
-    """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
-    up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
-    if facts.timing == "counted":
-        at = number * facts.step * facts.time_base
-        if at >= facts.duration:
-            raise AtPastEnd(f"frame {number} is asked for, but the video ends after {float(facts.duration):.3f} s")
-        return at
-    demuxer.rewind()
-    pending: list[int] = []
-    passed = -1
-    for packet in demuxer.packets():
-        stamp = packet.pts if facts.timing == "shown" else packet.dts
-        if stamp is None or packet.is_discard or stamp < facts.start:
-            continue
-        heappush(pending, stamp)
-        # A packet's DTS is not after any later packet's PTS: what lies before it is in its final order.
-        while packet.dts is not None and pending and pending[0] <= packet.dts:
-            passed, time = passed + 1, heappop(pending)
-            if passed == number:
-                return facts.seconds(time)
-    while pending:
-        passed, time = passed + 1, heappop(pending)
-        if passed == number:
-            return facts.seconds(time)
-    raise AtPastEnd(f"frame {number} is asked for, but the video has {passed + 1} frames: the last is {passed}")
 
 
 def _threads(task: Task, facts: Facts, runs: int) -> int:
