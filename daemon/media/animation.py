@@ -11,10 +11,11 @@ saves 20 %, but costs 3 to 5 dB, and all frames would have to be held until it i
 All three are encoded frame by frame: what is held is what was encoded, not the pictures.
 """
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, pairwise
-from typing import IO, Any, cast
+from typing import Any
 
 import av
 from av.filter import Graph
@@ -59,11 +60,31 @@ class AnimationMaker(MovingMaker):
         # Whole milliseconds, whose sum is right all the same.
         borders = [round(n * 1000 / asked.fps) for n in range(count + 1)]
         times: dict[str, Any] = {"duration": [after - before for before, after in pairwise(borders)], "loop": 0}
-        film, file = _Film(pictures, count), cast(IO[bytes], self._sink)
+        film, data = _Film(pictures, count), io.BytesIO()
         if asked.format == "webp":
-            film.save(file, "WEBP", save_all=True, quality=quality, method=2, **times)
+            film.save(data, "WEBP", save_all=True, quality=quality, method=2, **times)
         else:
-            film.save(file, "AVIF", save_all=True, quality=quality, speed=8, max_threads=1, **times)
+            film.save(data, "AVIF", save_all=True, quality=quality, speed=8, max_threads=1, **times)
+        self._sink.write(undated(data.getvalue()) if asked.format == "avif" else data.getvalue())
+
+
+def undated(data: bytes) -> bytes:
+    """An AVIF without the time at which libavif made it: the same pictures are the same file. The dates are the first
+    fields of mvhd, tkhd and mdhd (ISO/IEC 14496-12, 8.2 to 8.4); a still has none of them."""
+    changed = bytearray(data)
+
+    def look_into(at: int, end: int) -> None:
+        while at + 8 <= end:
+            size, kind = int.from_bytes(changed[at : at + 4]), bytes(changed[at + 4 : at + 8])
+            if kind in (b"moov", b"trak", b"mdia"):
+                look_into(at + 8, at + size)
+            elif kind in (b"mvhd", b"tkhd", b"mdhd"):
+                width = 8 if changed[at + 8] else 4
+                changed[at + 12 : at + 12 + 2 * width] = bytes(2 * width)
+            at += max(8, size)
+
+    look_into(0, len(changed))
+    return bytes(changed)
 
 
 class _Film(Image.Image):

@@ -254,7 +254,7 @@ class Encoded:
         for packet in chain(self._track.packets(_EARLIER), [None]):
             try:
                 frames = context.decode(packet)
-            except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.EOFError):
+            except av.FFmpegError:
                 self._damaged += packet is not None
                 continue
             yield from frames
