@@ -27,7 +27,7 @@ from pydantic import JsonValue as Json
 from pydantic_core import from_json
 
 from daemon.errors import BadJob
-from daemon.times import Length, Time
+from daemon.times import Length, Time, positive
 
 MAX_JOB_BYTES = 1 << 20
 MAX_OUTPUTS = 64
@@ -119,12 +119,12 @@ def _read_rate(said: object) -> Fraction:
     return rate
 
 
-def _read_keyframe(said: object) -> object:
+def _read_keyframe(said: object) -> int | Time:
     """How many frames, or how long a time, which is text."""
     if isinstance(said, Time):
         return said
     if isinstance(said, str) and not said.strip().replace(".", "").isdecimal():
-        return Time.read(said)
+        return positive(Time.read(said))
     if type(said) is int and 1 <= said <= MAX_KEYFRAME:
         return said
     raise ValueError(
@@ -139,7 +139,12 @@ Rate = Annotated[
     PlainSerializer(str),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 240}, {"type": "string"}]}),
 ]
-Keyframe = Annotated[Whole | Length, BeforeValidator(_read_keyframe)]
+Keyframe = Annotated[
+    int | Time,
+    PlainValidator(_read_keyframe),
+    PlainSerializer(lambda keyframe: keyframe.said() if isinstance(keyframe, Time) else keyframe),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_KEYFRAME}, {"type": "string"}]}),
+]
 
 
 class Look(_Model):

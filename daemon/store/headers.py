@@ -16,7 +16,7 @@ def picture_header(data: bytes) -> tuple[str, Size] | None:
             return "png", struct.unpack(">II", data[16:24])
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
-        if data[:6] == b"GIF89a":
+        if data[:6] in (b"GIF87a", b"GIF89a"):
             width, height = struct.unpack("<HH", data[6:10])
             return ("gif", (width, height)) if width and height else None
         if data[:2] == b"\xff\xd8":
