@@ -68,7 +68,7 @@ def rendered(path: Path, *asked: dict[str, Any]) -> tuple[list[Sent], list[bytes
             files.append(body)
 
     with open(path, "rb") as file:
-        over = Rendering(Task(jobs=(outputs,)), FileSource(file.fileno()), CpuDevice(), emit).run()
+        over = Rendering(Task(jobs=(outputs,)), FileSource(file.fileno()), {}, CpuDevice(), emit).run()
     assert over.code is None, over.message
     return told, files
 

@@ -16,7 +16,13 @@
     sheet.py      tiles to sheets
     index.py      WebVTT
     outputs.py    what is made of the frames: one class per kind of output
+    stamps.py     when frames are shown, read from the packets alone
+    moving.py     outputs whose frames come in order, one after another
+    clip.py       H.264 in MP4
+    sound.py      the sound of a clip, copied or encoded
+    animation.py  WebP, GIF, AVIF
+    sink.py       a file that the supervisor has opened, and its writing
     render.py     a task from top to bottom
 
-Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` it is given.
+Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` and the sinks it is given.
 """

@@ -98,17 +98,27 @@ class Facts:
         return (pts - self.start) * self.time_base
 
 
+def is_boxed(source: Source) -> bool:
+    """Whether it is MP4 or MOV (ISO/IEC 14496-12)."""
+    return source.read_at(4, 4) in _BOXES
+
+
+def open_input(opening: Opening, boxed: bool) -> InputContainer:
+    """Raises av.FFmpegError, ValueError or OSError; whether the source could be read is in `opening`."""
+    # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
+    # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
+    options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+    return av.open(opening, mode="r", options=options, metadata_errors="replace")
+
+
 class Demuxer:
     """One opening of a source. Raises NotAVideo where there is no video in it, SourceUnreadable on I/O errors."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        boxed = source.read_at(4, 4) in _BOXES
+        self._boxed = is_boxed(source)
         # Fragments (moof) have indexes of their own: that of the file is not whole then.
-        self._whole_index = boxed and all(kind != b"moof" for kind, _ in _boxes(source))
-        # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
-        # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
-        self._options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+        self._whole_index = self._boxed and all(kind != b"moof" for kind, _ in _boxes(source))
         self._palette: PacketSideData | None = None
         self._open()
         # Without a packet in the index of an elementary stream libavformat seeks to the second key packet at the
@@ -120,9 +130,7 @@ class Demuxer:
     def _open(self) -> None:
         self._opening = Opening(self._source)
         try:
-            self._container: InputContainer = av.open(
-                self._opening, mode="r", options=self._options, metadata_errors="replace"
-            )
+            self._container = open_input(self._opening, self._boxed)
         except (av.FFmpegError, ValueError, OSError) as error:
             self._raise_if_unreadable()
             raise NotAVideo(_why_unreadable(self._source, error)) from None
@@ -426,7 +434,7 @@ def _boxes(source: Source) -> Iterator[tuple[bytes, int]]:
 
 def _why_unreadable(source: Source, error: Exception) -> str:
     """What is wrong with a file that no demuxer opens, and what to do."""
-    if source.read_at(4, 4) in _BOXES:
+    if is_boxed(source):
         boxes = list(_boxes(source))
         missing = max((end for _, end in boxes), default=0) - source.size
         if missing > 0:

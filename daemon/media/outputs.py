@@ -26,7 +26,7 @@ Emit = Callable[[FileMade | OutputMade, bytes], None]
 DECIMALS = 6  # of the seconds in a report
 
 
-class Maker(ABC):
+class Making:
     """One output in the making. `ats`: the instants wanted, in seconds from the first frame, ascending."""
 
     def __init__(
@@ -38,9 +38,20 @@ class Maker(ABC):
         self.over = False
         self.taken = 0
         self.warnings: list[str] = []
-        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._studio = studio
         self._emit = emit
+
+
+class Maker(Making, ABC):
+    """An output of stills, made in any order."""
+
+    asked: Thumbnail | Thumbnails | Sprite
+
+    def __init__(
+        self, asked: Output, ats: Sequence[Fraction], place: tuple[int, int], studio: Studio, emit: Emit
+    ) -> None:
+        super().__init__(asked, ats, place, studio, emit)
+        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._lock = threading.Lock()
         self._times: list[Fraction | None] = [None] * len(ats)
         self._files: dict[str, int] = {}
