@@ -31,6 +31,7 @@ _OPTIONS = (
     "--mute-audio",
     "--hide-scrollbars",
     "--autoplay-policy=no-user-gesture-required",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
     "--window-size=1000,800",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
@@ -154,5 +155,7 @@ class Browser:
                 self.complaints.append(json.dumps(said["exceptionDetails"]))
             case "Runtime.consoleAPICalled" if said["type"] in ("error", "assert"):
                 self.complaints.append(json.dumps(said["args"]))
-            case "Log.entryAdded" if said["entry"]["level"] == "error":
+            case "Log.entryAdded" if said["entry"]["level"] == "error" and "//127.0.0.1" in said["entry"].get(
+                "url", ""
+            ):
                 self.complaints.append(json.dumps(said["entry"]))

@@ -61,10 +61,11 @@ def json_tiles(text: bytes) -> list[Tile]:
     assert isinstance(entries, list) and entries
     found = []
     for entry in entries:
-        assert set(entry) == {"url", "startTime", "endTime", "width", "height", "coords"}
+        assert set(entry) == {"startTime", "endTime", "url", "width", "height", "coords", "text"}
         assert entry["startTime"] < entry["endTime"]
         place = (entry["coords"]["x"], entry["coords"]["y"], entry["width"], entry["height"])
         assert all(type(number) is int for number in place)
+        assert entry["text"] == f"{entry['url']}#xywh={','.join(map(str, place))}"
         found.append(Tile(Fraction(entry["startTime"]), entry["url"], *place))
     assert all(one["endTime"] == other["startTime"] for one, other in pairwise(entries))
     return found

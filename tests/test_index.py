@@ -147,8 +147,16 @@ def test_dash() -> None:
 def test_vidstack() -> None:
     grid = Grid.fitting((320, 180), 2, 1, 3)
     said = vidstack(fractions("0", "5", "10"), Fraction("12.3456"), grid, ["a.jpg", "b.jpg"])
+    tile = {"width": 320, "height": 180}
     assert json.loads(said) == [
-        {"url": url, "startTime": begin, "endTime": end, "width": 320, "height": 180, "coords": {"x": x, "y": 0}}
+        {
+            "startTime": begin,
+            "endTime": end,
+            "url": url,
+            **tile,
+            "coords": {"x": x, "y": 0},
+            "text": f"{url}#xywh={x},0,320,180",
+        }
         for url, begin, end, x in [("a.jpg", 0, 5, 0), ("a.jpg", 5, 10, 320), ("b.jpg", 10, 12.346, 0)]
     ]
 

@@ -40,8 +40,15 @@ TYPES = {
     ".m4s": "video/iso.segment",
 }
 CLIP = Recipe("players", "mp4", ".mp4", X264, frames=240, rate=Fraction(10), gop=20)
-SPRITE = {"output": "sprite", "name": "film", "every": 2, "width": 160, "columns": 3, "rows": 3}
-TIMES = (0.5, 5, 11, 17, 19, 23.5)  # seconds: in the first tile, at a row's end, at a sheet's end, on the second sheet
+SPRITE = {
+    "output": "sprite",
+    "every": 2,
+    "width": 160,
+    "columns": 3,
+    "rows": 3,
+    "indexes": ["vtt", "hls", "dash", "json"],
+}
+TIMES = (0.5, 5, 11, 17, 19, 23)  # seconds: in the first tile, at a row's end, at a sheet's end, on the second sheet
 
 
 @dataclass(frozen=True)
@@ -53,19 +60,24 @@ class Player:
     preview: str
 
 
+VIDEO_JS = (".vjs-progress-holder", ".vjs-vtt-thumbnail-display")
 VIDSTACK = ("media-time-slider", "media-slider-thumbnail")
 MEDIA_CHROME = ("media-time-range", "media-preview-thumbnail")
 SHAKA = (".shaka-seek-bar", ".shaka-player-ui-thumbnail-image-container")
 PLAYERS = {
-    "video.js": Player("videojs.html", ".vjs-progress-holder", ".vjs-vtt-thumbnail-display"),
+    "video.js": Player("videojs.html?index=film.vtt", *VIDEO_JS),
+    "video.js-whole": Player("videojs.html?index=whole.vtt", *VIDEO_JS),
     "plyr": Player("plyr.html", ".plyr__progress input", ".plyr__preview-thumb__image-container"),
     "vidstack-vtt": Player("vidstack.html?index=film.vtt", *VIDSTACK),
     "vidstack-json": Player("vidstack.html?index=film.json", *VIDSTACK),
+    "vidstack-array": Player("vidstack.html?index=whole.json&array", *VIDSTACK),
     "media-chrome": Player("media-chrome.html?film=film.mp4", *MEDIA_CHROME),
-    "hls.js": Player("media-chrome.html?film=all.m3u8", *MEDIA_CHROME),
+    "hls.js": Player("media-chrome.html?film=all-film.m3u8", *MEDIA_CHROME),
     "shaka-vtt": Player("shaka.html?film=film.mp4&index=film.vtt", *SHAKA),
-    "shaka-hls": Player("shaka.html?film=all.m3u8", *SHAKA),
-    "shaka-dash": Player("shaka.html?film=all.mpd", *SHAKA),
+    "shaka-hls": Player("shaka.html?film=all-film.m3u8", *SHAKA),
+    "shaka-dash": Player("shaka.html?film=all-film.mpd", *SHAKA),
+    "shaka-hls-whole": Player("shaka.html?film=all-whole.m3u8", *SHAKA),
+    "shaka-dash-whole": Player("shaka.html?film=all-whole.mpd", *SHAKA),
 }
 
 
@@ -114,7 +126,7 @@ def packages(chromium: str, pytestconfig: pytest.Config) -> Path:
 
 
 def add_streams(clip: Clip, folder: Path) -> None:
-    """The clip as HLS and DASH in one, and manifests in which the tiles stand beside it, as our README says."""
+    """The clip as HLS and DASH in one."""
     options = {"seg_duration": "4", "hls_playlist": "1", "use_timeline": "0"}
     with (
         av.open(clip.path) as source,
@@ -126,12 +138,18 @@ def add_streams(clip: Clip, folder: Path) -> None:
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
-    hint = next(line for line in (folder / "film.m3u8").read_text().splitlines() if "IMAGE-STREAM-INF" in line)
+
+
+def add_tiles(name: str, folder: Path) -> None:
+    """Manifests in which the tiles of a sprite stand beside the clip: the line that its playlist names, and all that is
+    in its MPD's period."""
+    hint = next(line for line in (folder / f"{name}.m3u8").read_text().splitlines() if "IMAGE-STREAM-INF" in line)
     streams = (folder / "master.m3u8").read_text().rstrip("\n")
-    (folder / "all.m3u8").write_text(f"{streams}\n#{hint.partition(': ')[2]}\n")
-    tiles = (folder / "film.mpd").read_text()
+    (folder / f"all-{name}.m3u8").write_text(f"{streams}\n#{hint.partition(': ')[2]}\n")
+    tiles = (folder / f"{name}.mpd").read_text()
     tiles = tiles[tiles.index("<AdaptationSet") : tiles.index("</Period>")]
-    (folder / "all.mpd").write_text((folder / "video.mpd").read_text().replace("</Period>", tiles + "</Period>"))
+    streams = (folder / "video.mpd").read_text()
+    (folder / f"all-{name}.mpd").write_text(streams.replace("</Period>", tiles + "</Period>"))
 
 
 @pytest.fixture(scope="module")
@@ -139,21 +157,24 @@ def site(packages: Path, clip_folder: Path, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("players")
     clip = make(CLIP, clip_folder)
     shutil.copy(clip.path, folder / "film.mp4")
-    job = Job.check({"source": str(clip.path), "outputs": [{**SPRITE, "indexes": ["vtt", "hls", "dash", "json"]}]})
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    sprites = [{**SPRITE, "name": "film"}, {**SPRITE, "name": "whole", "base_url": f"{url}/film"}]
+    job = Job.check({"source": str(clip.path), "outputs": sprites})
     settings = Settings(store=StoreSettings(root=folder))
     report = asyncio.run(run_once(job, settings, "", lambda done, in_all: None, 1))
     assert report.status == "completed" and report.outputs[0].pictures
     add_streams(clip, folder)
+    for name in ("film", "whole"):
+        add_tiles(name, folder)
     for suffix, type in TYPES.items():
         mimetypes.add_type(type, suffix)
     mounts = {"/npm": packages, "/film": folder, "/": PAGES}
     app = Starlette(routes=[Mount(path, StaticFiles(directory=folder)) for path, folder in mounts.items()])
-    port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     until(lambda: server.started, "the pages are served")
-    yield Site(f"http://127.0.0.1:{port}", clip, report.outputs[0].pictures)
+    yield Site(url, clip, report.outputs[0].pictures)
     server.should_exit = True
     thread.join()
 

@@ -63,13 +63,23 @@ def webvtt(starts: Sequence[Fraction], end: Fraction, targets: Iterable[str]) ->
 
 
 def vidstack(starts: Sequence[Fraction], end: Fraction, grid: Grid, sheets: Sequence[str]) -> bytes:
-    """The cues of WebVTT as a JSON array. `sheets`: the URL of each."""
+    """The cues of WebVTT as a JSON array. `sheets`: the URL of each. `text` is all that Vidstack reads of a file which
+    it fetches itself: where only `url` is there it shows nothing (1.15). The others are for an array handed to it."""
     width, height = grid.tile
     entries = []
     for n, (begin, until) in enumerate(_cues(starts, end)):
         sheet, x, y = grid.place(n)
-        times = {"startTime": begin / 1000, "endTime": until / 1000}
-        entries.append({"url": sheets[sheet], **times, "width": width, "height": height, "coords": {"x": x, "y": y}})
+        entries.append(
+            {
+                "startTime": begin / 1000,
+                "endTime": until / 1000,
+                "url": sheets[sheet],
+                "width": width,
+                "height": height,
+                "coords": {"x": x, "y": y},
+                "text": tile_url(sheets[sheet], x, y, width, height),
+            }
+        )
     return ("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n").encode()
 
 
