@@ -104,7 +104,8 @@ def lacking(what: str) -> NoReturn:
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or lacking("there is no chromium")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None) or lacking("there is no Chromium")
 
 
 @pytest.fixture(scope="module")
