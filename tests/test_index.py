@@ -222,12 +222,14 @@ def test_every_tile_has_its_place_and_time_in_hls_and_dash(said: Tiles) -> None:
     places = [grid.place(n) for n in range(grid.count)]
     urls = sheet_urls(said)
     exact = [Tile(n * said.step, urls[sheet], x, y, 320, 180) for n, (sheet, x, y) in enumerate(places)]
-    assert dash_tiles(dash(said, "sprite-", ".jpg", 3, "jpeg")) == exact
-    found = hls_tiles(hls(said, urls, "jpeg", "sprite.m3u8"))
-    assert len(found) == len(exact)
-    for one, other in zip(found, exact, strict=True):
-        assert (one.url, one.x, one.y) == (other.url, other.x, other.y)
-        assert abs(one.start - other.start) < Fraction(1, 10**6)
+    in_dash = dash_tiles(dash(said, "sprite-", ".jpg", 3, "jpeg"))
+    in_hls = hls_tiles(hls(said, urls, "jpeg", "sprite.m3u8"))
+    fits = said.sheet_length.numerator < 2**32  # as nearly all do
+    for found, slack in ((in_dash, 0 if fits else Fraction(1, 1000)), (in_hls, Fraction(1, 10**6))):
+        assert len(found) == len(exact)
+        for one, other in zip(found, exact, strict=True):
+            assert (one.url, one.x, one.y) == (other.url, other.x, other.y)
+            assert abs(one.start - other.start) <= slack
 
 
 @given(even_tiles())
@@ -249,8 +251,10 @@ def test_times_of_any_clock_are_written() -> None:
     """A tick of a nanosecond, and lengths of years: what has no room for exact times has good ones."""
     for step, count in ((Fraction(10**9 + 7, 10**9), 250), (Fraction(10**9), 1), (Fraction(10**7) / 3, 120)):
         said = tiles(count, step, count * step)
-        for n, tile in enumerate(dash_tiles(dash(said, "sprite-", ".jpg", 3, "jpeg"))):
-            assert abs(tile.start - n * step) < Fraction(1, 1000)
+        found = dash_tiles(dash(said, "sprite-", ".jpg", 3, "jpeg"))
+        assert len(found) == count
+        for n, tile in enumerate(found):
+            assert 0 <= tile.start - n * step < Fraction(1, 1000)
 
 
 # --- what a cue shows -------------------------------------------------------------------------------------------

@@ -112,9 +112,10 @@ def dash(tiles: Tiles, before: str, after: str, digits: int, format: str) -> byt
     """A whole MPD. The URLs of its sheets are `before`, the number from 0 with at least `digits` digits, `after`."""
     grid = tiles.grid
     width, height = grid.size(0)
-    # Exact unless it would take more than 32 bits.
-    length = tiles.sheet_length.limit_denominator(max(1, _MOST // ceil(tiles.sheet_length)))
-    # Down: a player must not look for one sheet more because of a rounded billionth.
+    # Exact where 32 bits are enough, else the length is rounded up; that of the whole is rounded down. A player must not
+    # look for one sheet more because of a billionth.
+    timescale = min(tiles.sheet_length.denominator, max(1, _MOST // ceil(tiles.sheet_length)))
+    length = ceil(tiles.sheet_length * timescale)
     duration = _decimal(floor(tiles.end * _NANO))
     media = f"{before.replace('$', '$$')}$Number%0{digits}d${after}"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
@@ -122,7 +123,7 @@ def dash(tiles: Tiles, before: str, after: str, digits: int, format: str) -> byt
      minBufferTime="PT1S" mediaPresentationDuration="PT{duration}S">
   <Period id="0" start="PT0S">
     <AdaptationSet mimeType="image/{format}" contentType="image">
-      <SegmentTemplate media="{escape(media)}" timescale="{length.denominator}" duration="{length.numerator}"
+      <SegmentTemplate media="{escape(media)}" timescale="{timescale}" duration="{length}"
                        startNumber="0"/>
       <Representation id="thumbnails" bandwidth="{tiles.bandwidth}" width="{width}" height="{height}">
         <EssentialProperty schemeIdUri="http://dashif.org/guidelines/thumbnail_tile"
