@@ -112,7 +112,7 @@ def dash(tiles: Tiles, before: str, after: str, digits: int, format: str) -> byt
     """A whole MPD. The URLs of its sheets are `before`, the number from 0 with at least `digits` digits, `after`."""
     grid = tiles.grid
     width, height = grid.size(0)
-    # Exact where 32 bits are enough, else the length is rounded up; that of the whole is rounded down. A player must not
+    # Exact where 32 bits are enough, else the length is rounded up; that of the whole is rounded down. No player is to
     # look for one sheet more because of a billionth.
     timescale = min(tiles.sheet_length.denominator, max(1, _MOST // ceil(tiles.sheet_length)))
     length = ceil(tiles.sheet_length * timescale)
