@@ -32,7 +32,7 @@ _OPTIONS = (
     "--hide-scrollbars",
     "--autoplay-policy=no-user-gesture-required",
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
-    "--window-size=1000,800",
+    "--window-size=1000,1000",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 # The boxes on the page of all elements that a selector finds, also within shadow trees.
