@@ -81,7 +81,8 @@ class Progress(_Model):
 
 
 class FileMade(_Model):
-    """One whole file of an output, its bytes in the body. For a picture with its size in pixels."""
+    """One whole file of an output, its bytes in the body. For a picture with its size in pixels. `name`: its path below
+    the destination."""
 
     kind: Literal["file"] = "file"
     job: Whole
@@ -93,7 +94,7 @@ class FileMade(_Model):
 
 
 class OutputMade(_Model):
-    """All files of an output were sent. Paths in the report are bare file names."""
+    """All files of an output were sent. Paths in the report are the names that they were sent by."""
 
     kind: Literal["output"] = "output"
     job: Whole
