@@ -8,7 +8,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -40,7 +41,24 @@ AnimationFormat = Literal["webp", "gif", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
-SUFFIX = {"webp": ".webp", "jpeg": ".jpg", "png": ".png", "avif": ".avif", "gif": ".gif", "mp4": ".mp4"}
+Best = Literal["best"]
+Pick = Literal["first", "best"]
+Index = Literal["vtt", "hls", "dash", "bif", "json"]
+FolderLayout = Literal["jellyfin", "emby", "plex"]
+AnyFormat = Format | AnimationFormat | Index | Literal["mp4"]
+SUFFIX: dict[AnyFormat, str] = {
+    "webp": ".webp",
+    "jpeg": ".jpg",
+    "png": ".png",
+    "avif": ".avif",
+    "gif": ".gif",
+    "mp4": ".mp4",
+    "vtt": ".vtt",
+    "hls": ".m3u8",
+    "dash": ".mpd",
+    "bif": ".bif",
+    "json": ".json",
+}
 
 
 def check_part(part: str) -> str:
@@ -70,12 +88,35 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_base_url(url: str) -> str:
+    # What follows is a file name, so there is no room for a query; and every index must hold it as it is.
+    if not re.fullmatch(r"(https?://(?!/)|/(?!/))([A-Za-z0-9._~:/@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})*", url):
+        raise ValueError(
+            f'{url[:40]!r} must be a URL such as "https://cdn.example/film/" or an absolute path such as "/film/", '
+            "without ? or #, all else than the characters of a URL written as %XX"
+        )
+    try:
+        host = urlsplit(url).hostname
+    except ValueError as error:
+        raise ValueError(f"{url[:40]!r}: {error}") from None
+    if not url.startswith("/") and not host:
+        raise ValueError(f"{url[:40]!r} has no host")
+    return url
+
+
+def _all_different(indexes: tuple[Index, ...]) -> tuple[Index, ...]:
+    if len(set(indexes)) < len(indexes):
+        raise ValueError("names an index twice")
+    return indexes
+
+
 # JSON has its own types: "320" is no number here, and 1 is no truth value.
 Whole = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
 Name = Annotated[str, AfterValidator(check_part)]
 Side = Annotated[Whole, Field(ge=1, le=4096)]
 Destination = Annotated[str, AfterValidator(_check_destination)]
+BaseUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_base_url)]
 
 
 class _Model(BaseModel):
@@ -88,9 +129,9 @@ class FrameNumber(_Model):
     frame: Annotated[Whole, Field(ge=0, le=10**9)]
 
 
-def _read_at(said: object) -> "FrameNumber | Time":
+def _read_at(said: object) -> "FrameNumber | Time | Best":
     if said == "best":
-        raise ValueError('"best" is not supported by this version: give a time, "middle" or {"frame": N}')
+        return "best"
     if said == "middle":
         return Time(Fraction(1, 2), relative=True)
     if isinstance(said, FrameNumber):
@@ -103,7 +144,7 @@ def _read_at(said: object) -> "FrameNumber | Time":
     return Time.read(said)
 
 
-At = Annotated[FrameNumber | Time, BeforeValidator(_read_at)]
+At = Annotated[FrameNumber | Time | Best, BeforeValidator(_read_at)]
 
 
 def _read_rate(said: object) -> Fraction:
@@ -188,10 +229,14 @@ class Thumbnail(Picture):
 
 
 class _Series(Picture):
+    """`pick`: of each interval its first picture, or the best of its keyframes."""
+
     every: Length | None = None
     count: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     start: Time | None = None
     end: Time | None = None
+    pick: Pick = "first"
+    base_url: BaseUrl | None = None
 
     @model_validator(mode="after")
     def _one_way_to_say_how_many(self) -> Self:
@@ -213,24 +258,76 @@ class Thumbnails(_Series):
 
 
 class Sprite(_Series):
-    """Sheets of tiles and their index files."""
+    """Sheets of tiles and their index files; with `layout`, as a media server wants to find them."""
 
     output: Literal["sprite"]
     width: Side | None = 320
     format: Format = "jpeg"
     columns: Annotated[Whole, Field(ge=1, le=100)] = 10
     rows: Annotated[Whole, Field(ge=1, le=100)] = 10
-    indexes: tuple[Literal["vtt"], ...] = ("vtt",)
+    indexes: Annotated[tuple[Index, ...], AfterValidator(_all_different)] = ("vtt",)
+    layout: FolderLayout | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _other_sizes_replace_the_default_width(cls, said: Any) -> Any:
-        sized = isinstance(said, dict) and any(said.get(key) is not None for key in ("height", "short_side"))
-        return {"width": None, **said} if sized else said
+    def _other_defaults(cls, said: Any) -> Any:
+        if not isinstance(said, dict):
+            return said
+        defaults: dict[str, Any] = {}
+        if any(said.get(key) is not None for key in ("height", "short_side")):
+            defaults["width"] = None
+        if (layout := said.get("layout")) is not None:
+            defaults["indexes"] = () if layout == "jellyfin" else ("bif",)
+            defaults["upscale"] = layout != "plex"  # its files are the only ones not named after their width
+        return {**defaults, **said}
+
+    @model_validator(mode="after")
+    def _what_indexes_hold(self) -> Self:
+        counted = [f'index "{index}"' for index in self.indexes if index in ("hls", "dash", "bif")]
+        counted += [f'layout "{self.layout}"'] if self.layout else []
+        for what in counted:
+            if self.start is not None and self.start.value:
+                raise ValueError(f"{what} counts its tiles from the video's begin: leave out start")
+            allowed = ("jpeg",) if self.layout or what == 'index "bif"' else ("jpeg", "png")
+            if self.format not in allowed:
+                raise ValueError(f"{what} takes no {self.format} pictures: give format {' or '.join(allowed)}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_layouts_need(self) -> Self:
+        if self.layout in ("emby", "plex") and self.indexes != ("bif",):
+            raise ValueError(f'layout "{self.layout}" is one BIF and nothing else: leave out indexes')
+        if self.layout in ("jellyfin", "emby"):
+            if self.width is None or (self.height is not None and self.fit == "inside"):
+                raise ValueError(f'layout "{self.layout}" names files after their width: give width alone')
+            if not self.upscale:
+                raise ValueError(f'layout "{self.layout}" names files after their width: leave out upscale')
+        if self.layout == "emby" and (self.every is None or self.every.relative or self.every.value.denominator != 1):
+            raise ValueError('layout "emby" names files after their interval: give every in whole seconds')
+        return self
+
+    @property
+    def has_sheets(self) -> bool:
+        return self.layout not in ("emby", "plex")
+
+    @property
+    def sheet_names(self) -> tuple[str, str, int]:
+        """What stands before and after the number of a sheet, and with how many digits the number is written at
+        least. A layout's sheets lie in folders of their own."""
+        if self.layout == "jellyfin":
+            return f"{self.name}.trickplay/{self.width} - {self.columns}x{self.rows}/", SUFFIX[self.format], 1
+        return f"{self.name}-", SUFFIX[self.format], 3
 
     def file(self, number: int) -> str:
         """The file name of sheet `number`, counted from 0."""
-        return f"{self.name}-{number:03}{SUFFIX[self.format]}"
+        before, after, digits = self.sheet_names
+        return f"{before}{number:0{digits}}{after}"
+
+    def index_file(self, index: Index) -> str:
+        """The file name of an index."""
+        if self.layout == "emby" and self.every is not None:
+            return f"{self.name}-{self.width}-{self.every.value}.bif"
+        return "index-sd.bif" if self.layout == "plex" else self.name + SUFFIX[index]
 
 
 class Moving(Look):
@@ -238,8 +335,6 @@ class Moving(Look):
 
     start: Time = Time(Fraction(0))
     duration: Length | None = None
-
-    accuracy: ClassVar[Accuracy] = "exact"
 
 
 class Clip(Moving):
@@ -303,7 +398,10 @@ class Job(_Model):
             for n, output in enumerate(self.outputs, 1)
         )
         object.__setattr__(self, "outputs", named)
-        writers = [("the manifest", (Files(MANIFEST, ""),)), *((f"output {o.name!r}", files_of(o)) for o in named)]
+        writers = [
+            ("the manifest", (Files(MANIFEST, "", "json"),)),
+            *((f"output {o.name!r}", files_of(o)) for o in named),
+        ]
         for (who, files), (other, others) in combinations(writers, 2):
             if any(one.meets(another) for one in files for another in others):
                 raise ValueError(f"{who} and {other} would write the same file: give them different names")
@@ -334,10 +432,11 @@ _MOST_DIGITS = 9  # as many as a pattern may ask for
 
 @dataclass(frozen=True)
 class Files:
-    """File names that an output may write: `before` + `after`, with a number between them where `numbered`."""
+    """Files of one format that an output may write: `before` + `after`, with a number between them where `numbered`."""
 
     before: str
     after: str
+    format: AnyFormat
     numbered: bool = False
 
     def holds(self, name: str) -> bool:
@@ -368,13 +467,15 @@ def _only_digits(text: str) -> bool:
 
 def files_of(output: Output) -> tuple[Files, ...]:
     """All that an output may write."""
-    suffix, vtt = SUFFIX[output.format], Files(output.name, ".vtt")
     if isinstance(output, Thumbnail | Moving):
-        return (Files(output.name, suffix),)
-    if isinstance(output, Sprite) or output.files is None:
-        return Files(output.name + "-", suffix, numbered=True), vtt
-    before, after = re.split(r"\{n[^}]*\}", output.files)
-    return Files(before, after + suffix, numbered=True), vtt
+        return (Files(output.name, SUFFIX[output.format], output.format),)
+    if isinstance(output, Sprite):
+        before, after, _ = output.sheet_names
+        sheets = (Files(before, after, output.format, numbered=True),) if output.has_sheets else ()
+        return *sheets, *(Files(output.index_file(index), "", index) for index in output.indexes)
+    before, after = re.split(r"\{n[^}]*\}", output.files) if output.files else (output.name + "-", "")
+    pictures = Files(before, after + SUFFIX[output.format], output.format, numbered=True)
+    return pictures, Files(output.name, ".vtt", "vtt")
 
 
 def explain(error: ValidationError) -> str:

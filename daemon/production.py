@@ -174,20 +174,23 @@ class Production:
             return
         job, asked = found
         files = job.files.setdefault(event.output, {})
-        if event.name in files or not any(some.holds(event.name) for some in job.permitted[event.output]):
+        permitted = job.permitted[event.output]
+        format = next((some.format for some in permitted if some.holds(event.name)), None)
+        if event.name in files or format is None:
             raise WorkerLied(f"the worker was stopped: {event.name!r} is not a file of output {asked.name!r}")
-        if len(files) > (most := self._task.limits.pictures):
+        if len(files) >= (most := self._task.limits.pictures + len(permitted)):
             raise WorkerLied(f"the worker was stopped: more than {most} files of output {asked.name!r}")
         size, head, opened = len(body), body, job.open.get(event.output)
         if opened is not None:
             size, head = await asyncio.to_thread(_look_at, opened)
         if (event.size, len(body)) != ((0, size) if opened is None else (size, 0)):
             raise WorkerLied(f"the worker was stopped: {event.name!r} has {size} bytes, not what it says")
-        if not event.name.endswith(".vtt"):
-            expected = (asked.format, (event.width, event.height))
-            if event.format != asked.format or picture_header(head) != expected:
-                raise WorkerLied(f"the worker was stopped: {event.name!r} is not the picture that it says it is")
-            self.tally.encoded[event.format] = self.tally.encoded.get(event.format, 0) + 1
+        is_picture = format == asked.format
+        if event.format != format or (is_picture and picture_header(head) != (format, (event.width, event.height))):
+            kind = "picture" if is_picture else format
+            raise WorkerLied(f"the worker was stopped: {event.name!r} is not the {kind} that it says it is")
+        if is_picture:
+            self.tally.encoded[format] = self.tally.encoded.get(format, 0) + 1
         files[event.name] = size
         self.tally.written_bytes += size
         if job.stopped:

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Status = Literal["pending", "processing", "completed", "failed"]
 
 
+Score = Annotated[float | None, Field(exclude_if=lambda score: score is None)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,11 +25,13 @@ class SourceFacts(_Model):
 
 
 class PictureReport(_Model):
-    """One picture of a series or sprite: asked and true presentation time in seconds; `path` for a series."""
+    """One picture of a series or sprite: asked and true presentation time in seconds; `path` for a series, `score`
+    (0 to 1) where it was picked as the best."""
 
     at: float
     time: float
     path: str | None = None
+    score: Score = None
 
 
 class OutputReport(_Model):
@@ -42,6 +47,7 @@ class OutputReport(_Model):
     bytes: int
     at: float | None = None
     time: float | None = None
+    score: Score = None
     duration: float | None = None
     frames: int | None = None
     device: str

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.job import MAX_OUTPUTS, Moving, Output
+from daemon.job import MAX_OUTPUTS, AnyFormat, Moving, Output
 from daemon.report import OutputReport
 
 Whole = Annotated[int, Field(ge=0, le=1 << 62)]
@@ -103,7 +103,7 @@ class FileMade(_Model):
     job: Whole
     output: Whole
     name: Annotated[str, Field(max_length=300)]
-    format: Literal["webp", "jpeg", "png", "avif", "vtt", "gif", "mp4"]
+    format: AnyFormat
     width: Whole = 0
     height: Whole = 0
     size: Whole = 0

@@ -6,9 +6,15 @@ From the luma weights Kr and Kb (Kg = 1 - Kr - Kb), with Y in 0..1 and Cb, Cr in
     B = Y + 2 (1 - Kb) Cb
     G = Y - 2 (1 - Kr) Kr/Kg Cr - 2 (1 - Kb) Kb/Kg Cb
 
-    bt601    Kr = 0.299    Kb = 0.114     ITU-R BT.601-7, 2.5.1
-    bt709    Kr = 0.2126   Kb = 0.0722    ITU-R BT.709-6, 3.2
-    bt2020   Kr = 0.2627   Kb = 0.0593    ITU-R BT.2020-2, table 4, non-constant luminance
+    bt601       Kr = 0.299    Kb = 0.114     ITU-R BT.601-7, 2.5.1
+    bt709       Kr = 0.2126   Kb = 0.0722    ITU-R BT.709-6, 3.2
+    bt2020      Kr = 0.2627   Kb = 0.0593    ITU-R BT.2020-2, table 4, non-constant luminance
+    fcc         Kr = 0.30     Kb = 0.11      ITU-T H.273, table 4
+    smpte240m   Kr = 0.212    Kb = 0.087     SMPTE 240M
+
+and without such weights (ITU-T H.273, 8.3), Cg in the place of Cb and Co in that of Cr:
+
+    ycgco       R = Y - Cg + Co    G = Y + Cg    B = Y - Cg - Co
 
 How samples of n bits code them is ITU-T H.273, 8.3. Limited range: 2^(n-8) times 16 + 219 Y, 128 + 224 C.
 Full range: (2^n - 1) Y, and 2^(n-1) + (2^n - 1) C.
@@ -23,12 +29,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = Literal["bt601", "bt709", "bt2020"]
+Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco"]
 
 LUMA_WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
+    "fcc": (0.30, 0.11),
+    "smpte240m": (0.212, 0.087),
 }
 
 
@@ -43,15 +51,20 @@ def yuv_to_rgb(matrix: Matrix, full_range: bool, depth: int = 8) -> YuvToRgb:
     """The map for samples of `depth` bits, right-aligned (10-bit: 0..1023)."""
     if not 8 <= depth <= 16:
         raise ValueError(f"no sample depth: {depth}")
-    kr, kb = LUMA_WEIGHTS[matrix]
-    kg = 1 - kr - kb
-    red, blue = 2 * (1 - kr), 2 * (1 - kb)
-    analogue = np.array([[1, 0, red], [1, -blue * kb / kg, -red * kr / kg], [1, blue, 0]])
-
+    analogue = _analogue(matrix)
     step, top = 2.0 ** (depth - 8), 2.0**depth - 1
     black, luma, chroma = (0.0, top, top) if full_range else (16 * step, 219 * step, 224 * step)
     scale = 255 / np.array([luma, chroma, chroma])
     return YuvToRgb(analogue * scale, np.array([black, 128 * step, 128 * step]))
+
+
+def _analogue(matrix: Matrix) -> NDArray[np.float64]:
+    if matrix == "ycgco":
+        return np.array([[1.0, -1, 1], [1, 1, 0], [1, -1, -1]])
+    kr, kb = LUMA_WEIGHTS[matrix]
+    kg = 1 - kr - kb
+    red, blue = 2 * (1 - kr), 2 * (1 - kb)
+    return np.array([[1, 0, red], [1, -blue * kb / kg, -red * kr / kg], [1, blue, 0]])
 
 
 def untagged_matrix(height: int) -> Matrix:

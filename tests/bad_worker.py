@@ -330,6 +330,9 @@ class BadWorker:
         self.file()
         self.file()
 
+    def other_index(self) -> None:
+        self.file(output=1, name="series.vtt", format="json", body=b"{}")
+
     def too_many(self) -> None:
         for number in range(1, 100_000):
             self.file(output=1, name=f"series-{number:04}.png")

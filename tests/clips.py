@@ -147,6 +147,7 @@ class Recipe:
     trim: Fraction | None = None  # MP4: an edit list ends the presentation so long after 0
     audio: str = ""  # encoder of a sound track from 0 to AUDIO_SECONDS
     cover: bool = False  # an attached picture that shows the number COVER
+    packed: bool = False  # MPEG-4: a B frame shares the packet of the frame that follows it, as Xvid writes AVI
 
 
 AUDIO_SECONDS = 6
@@ -154,6 +155,12 @@ COVER = 255
 
 X264, X265, SVT, VP8, VP9 = "libx264", "libx265", "libsvtav1", "libvpx", "libvpx-vp9"
 CIF = (352, 288)  # H.263 knows but a few sizes
+SMALL = (160, 96)
+DNXHR = (("profile", "dnxhr_sq"),)
+# These hold no presentation times: frames follow one another by the times of the packets, or by the usual interval.
+SLOTS = ("avi", "asf", "mxf")
+NO_KEYS = ("h261-avi", "h263-raw")  # libavformat takes all packets for keys
+COUNTED = ("h264", "hevc", "mpeg1video", "mpeg2video", "m4v", "h263", "mjpeg")
 MPEG_TICK = Fraction(1, 90_000)
 TS_WRAP = 2**33 * MPEG_TICK  # MPEG timestamps have 33 bits
 NEGATIVE_CTS = (("movflags", "negative_cts_offsets"),)
@@ -187,6 +194,13 @@ ENCODERS: dict[str, Pairs] = {
     "wmv2": QUALITY,
     "flv": QUALITY,
     "h263": QUALITY,
+    "h261": QUALITY,
+    "h263p": QUALITY,
+    "msmpeg4": QUALITY,
+    "msmpeg4v2": QUALITY,
+    "rv20": QUALITY,
+    "asv1": QUALITY,
+    "svq1": QUALITY,
 }
 
 RECIPES: tuple[Recipe, ...] = (
@@ -275,6 +289,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("mpeg2-mkv", "matroska", ".mkv", "mpeg2video", bframes=2),
     Recipe("mpeg4-avi", "avi", ".avi", "mpeg4"),
     Recipe("mpeg4-avi-b", "avi", ".avi", "mpeg4", bframes=2),
+    Recipe("mpeg4-avi-packed", "avi", ".avi", "mpeg4", frames=40, size=SMALL, gop=10, bframes=1, packed=True),
     Recipe("mpeg4-gap-avi", "avi", ".avi", "mpeg4", times=gap),
     Recipe("mpeg4-b", "mp4", ".mp4", "mpeg4", bframes=2),
     Recipe("mpeg4-3gp", "3gp", ".3gp", "mpeg4"),
@@ -289,6 +304,50 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("huffyuv-avi", "avi", ".avi", "huffyuv", pix_fmt="yuv422p"),
     Recipe("ffv1-mkv", "matroska", ".mkv", "ffv1"),
     Recipe("ffv1-avi", "avi", ".avi", "ffv1"),
+    # Codecs of old, of studios and of screen recordings
+    Recipe("cinepak-avi", "avi", ".avi", "cinepak", frames=12, size=SMALL, gop=5, pix_fmt="rgb24"),
+    Recipe("msvideo1-avi", "avi", ".avi", "msvideo1", frames=24, size=SMALL, pix_fmt="rgb555le"),
+    Recipe("msmpeg4v2-avi", "avi", ".avi", "msmpeg4v2", frames=24, size=SMALL, gop=10),
+    Recipe("msmpeg4v3-avi", "avi", ".avi", "msmpeg4", frames=24, size=SMALL, gop=10),
+    Recipe("svq1-mov", "mov", ".mov", "svq1", frames=24, size=SMALL, gop=10, pix_fmt="yuv410p"),
+    Recipe("qtrle-mov", "mov", ".mov", "qtrle", frames=24, size=SMALL, gop=10, pix_fmt="rgb24"),
+    Recipe("qtrle-gray-mov", "mov", ".mov", "qtrle", frames=24, size=SMALL, gop=10, pix_fmt="gray"),  # with a palette
+    Recipe("h261-avi", "avi", ".avi", "h261", frames=24, size=CIF),  # all packets are flagged as key
+    Recipe("h263p-avi", "avi", ".avi", "h263p", frames=24, size=SMALL, gop=10),
+    Recipe("rv20-rm", "rm", ".rm", "rv20", frames=24, size=SMALL, gop=10),
+    Recipe("roq", "roq", ".roq", "roqvideo", frames=12, size=(256, 128), rate=Fraction(30), pix_fmt="yuvj444p"),
+    Recipe("flv1-swf", "swf", ".swf", "flv", frames=24, size=SMALL, gop=10),
+    Recipe("asv1-avi", "avi", ".avi", "asv1", frames=24, size=SMALL),
+    Recipe("zmbv-avi", "avi", ".avi", "zmbv", frames=24, size=SMALL, gop=10, pix_fmt="bgr0"),
+    Recipe("flashsv-flv", "flv", ".flv", "flashsv", frames=24, size=SMALL, gop=10, pix_fmt="bgr24"),
+    Recipe("vp8-avi", "avi", ".avi", VP8, frames=24, size=SMALL, gop=10),
+    Recipe("vp9-avi", "avi", ".avi", VP9, frames=24, size=SMALL, gop=10),
+    Recipe("vp9-ivf", "ivf", ".ivf", VP9, frames=24, size=SMALL, gop=10),
+    Recipe("h264-444", "mp4", ".mp4", X264, frames=24, size=SMALL, gop=10, bframes=2, pix_fmt="yuv444p"),
+    Recipe("h264-422-10-bit", "matroska", ".mkv", X264, frames=24, size=SMALL, gop=10, pix_fmt="yuv422p10le"),
+    Recipe("h264-asf-b", "asf", ".asf", X264, frames=24, size=SMALL, gop=10, bframes=2),
+    Recipe("h264-mxf-b", "mxf", ".mxf", X264, frames=24, size=SMALL, gop=10, bframes=2),
+    Recipe("mpeg2-mxf-b", "mxf", ".mxf", "mpeg2video", frames=24, size=SMALL, gop=10, bframes=2),
+    Recipe("mpeg4-nut-b", "nut", ".nut", "mpeg4", frames=24, size=SMALL, gop=10, bframes=2),
+    Recipe("ffv1-nut", "nut", ".nut", "ffv1", frames=24, size=SMALL),
+    Recipe("ffvhuff-avi", "avi", ".avi", "ffvhuff", frames=12, size=SMALL),
+    Recipe("utvideo-avi", "avi", ".avi", "utvideo", frames=12, size=SMALL, pix_fmt="gbrp"),
+    Recipe("raw-avi", "avi", ".avi", "rawvideo", frames=12, size=SMALL, pix_fmt="bgr24"),
+    Recipe("dv-avi", "avi", ".avi", "dvvideo", frames=8, size=(720, 576)),
+    Recipe("dnxhd-mov", "mov", ".mov", "dnxhd", frames=8, pix_fmt="yuv422p", size=(320, 192), options=DNXHR),
+    Recipe("prores-4444-mov", "mov", ".mov", "prores_ks", frames=8, size=SMALL, pix_fmt="yuva444p10le"),
+    Recipe("jpeg2000-mov", "mov", ".mov", "jpeg2000", frames=8, size=SMALL, pix_fmt="rgb24"),
+    Recipe("png-mov", "mov", ".mov", "png", frames=12, size=SMALL, pix_fmt="rgba"),
+    # Elementary streams: no times at all, or such as libavformat makes up
+    Recipe("h264-raw", "h264", ".h264", X264, frames=40, size=SMALL, bframes=3),
+    Recipe("hevc-raw", "hevc", ".hevc", X265, frames=40, size=SMALL, bframes=3),
+    Recipe("mpeg1-raw", "mpeg1video", ".m1v", "mpeg1video", frames=40, size=SMALL, bframes=2),
+    Recipe("mpeg2-raw", "mpeg2video", ".m2v", "mpeg2video", frames=40, size=SMALL, bframes=2),
+    Recipe("mpeg4-raw", "m4v", ".m4v", "mpeg4", frames=40, size=SMALL, bframes=2),
+    Recipe("h263-raw", "h263", ".h263", "h263", frames=24, size=CIF, rate=Fraction(30_000, 1001)),
+    Recipe("av1-raw", "obu", ".obu", SVT, frames=24, size=SMALL),
+    Recipe("mjpeg-raw", "mjpeg", ".mjpeg", "mjpeg", frames=24, size=SMALL, pix_fmt="yuvj420p"),
+    Recipe("y4m", "yuv4mpegpipe", ".y4m", "wrapped_avframe", frames=8, size=SMALL),
     Recipe("gif", "gif", ".gif", "gif", pix_fmt="rgb8"),
     Recipe("gif-gap", "gif", ".gif", "gif", pix_fmt="rgb8", times=gap),
     Recipe("gif-long-last", "gif", ".gif", "gif", pix_fmt="rgb8", times=long_last),
@@ -342,7 +401,7 @@ def make(recipe: Recipe, folder: Path) -> Clip:
         recipe,
         times=tuple(frame.time - first.time for frame in shown),
         numbers=tuple(frame.number for frame in shown),
-        keyframes=tuple(frame.number for frame in shown if frame.key),
+        keyframes=tuple(frame.number for frame in shown if frame.key and recipe.name not in NO_KEYS),
         end=last.time + (last.duration or 1 / recipe.rate) - first.time,
     )
 
@@ -365,10 +424,11 @@ def _shown(path: Path, recipe: Recipe) -> list[_Shown]:
         stream = video_stream(container)
         assert stream.time_base is not None
         packets = [packet for packet in container.demux(stream) if packet.size]
-        if recipe.container == "avi":
+        if recipe.container in SLOTS:
             return _by_slots(_decoded(path), packets, stream.time_base)
-        if len(packets) != recipe.frames or any(packet.pts is None for packet in packets):
-            return _by_frames(_decoded(path), stream.time_base, 1 / recipe.rate)
+        counted = recipe.container in COUNTED or any(packet.pts is None for packet in packets)
+        if counted or len(packets) != recipe.frames:
+            return _by_frames(_decoded(path), stream.time_base, 1 / recipe.rate, counted)
         return _by_packets(packets, stream.time_base)
 
 
@@ -389,9 +449,8 @@ class _Decoded(NamedTuple):
     key: bool
 
 
-def _by_frames(frames: list[_Decoded], time_base: Fraction, interval: Fraction) -> list[_Shown]:
+def _by_frames(frames: list[_Decoded], time_base: Fraction, interval: Fraction, counted: bool) -> list[_Shown]:
     """Packets are left out, or lack PTS: then their frames follow one another by the usual interval."""
-    counted = any(frame.pts is None for frame in frames)
     return [
         _Shown(number, index * interval if counted else (pts or 0) * time_base, duration * time_base, key)
         for index, (number, pts, duration, key) in enumerate(frames)
@@ -399,7 +458,8 @@ def _by_frames(frames: list[_Decoded], time_base: Fraction, interval: Fraction) 
 
 
 def _by_slots(frames: list[_Decoded], packets: list[Packet[VideoStream]], time_base: Fraction) -> list[_Shown]:
-    """AVI holds slots, one after another, in the order of decoding: its frames are shown slot by slot.
+    """AVI (and ASF, and MXF without an index) holds slots, one after another, in the order of decoding: its frames are
+    shown slot by slot.
 
     Its PTS are made up by libavformat: with B frames of H.264 they are just wrong (DTS + 1).
     """
@@ -495,11 +555,33 @@ def _video(output: OutputContainer, recipe: Recipe) -> list[Packet[Any]]:
         return round((instants[frame] if frame >= 0 else instants[0] + frame * interval) / tick)
 
     packets = [packet for frame in _frames(recipe) for packet in stream.encode(frame)]
+    if recipe.packed:
+        packets = _packed(packets)
     for packet in packets:
         assert packet.pts is not None and packet.dts is not None
         packet.duration = ticks(packet.pts + 1) - ticks(packet.pts)
         packet.pts, packet.dts, packet.time_base = ticks(packet.pts), ticks(packet.dts), tick
     return packets
+
+
+def _packed(packets: list[Packet[Any]]) -> list[Packet[Any]]:
+    """Each B frame is taken into the packet before it; in its own place stands a frame that is not coded."""
+    vop, user_data = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb2"
+    not_coded = vop + b"\x50\x4f"  # P, no whole second, time 0 in 5 bits, nothing coded, stuffing
+    data = [bytes(packet) for packet in packets]
+    for n, (packet, one) in enumerate(zip(packets, list(data), strict=True)):
+        if packet.is_keyframe:
+            data[n] = one.replace(user_data, user_data + b"DivX503b1393p" + user_data, 1)
+        elif packet.pts is not None and packet.pts < (packets[n - 1].pts or 0):
+            data[n - 1], data[n] = data[n - 1] + one, not_coded
+    return [_like(packet, one) for packet, one in zip(packets, data, strict=True)]
+
+
+def _like(packet: Packet[Any], data: bytes) -> Packet[Any]:
+    new: Packet[Any] = Packet(data)
+    new.stream, new.time_base, new.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+    new.pts, new.dts = packet.pts, packet.dts
+    return new
 
 
 def _frames(recipe: Recipe) -> Iterator[av.VideoFrame | None]:

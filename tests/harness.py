@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 from clips import Clip, read_number
+from indexes import READERS
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
@@ -379,10 +380,10 @@ def numbers_at(at: float, clip: Clip) -> set[int]:
 
 def check_whole(path: Path) -> None:
     """No file in the store is half written."""
-    if path.suffix == ".json":
+    if path.name == MANIFEST:
         Report.model_validate_json(path.read_bytes())
-    elif path.suffix == ".vtt":
-        assert path.read_text().startswith("WEBVTT") and path.read_text().endswith("\n")
+    elif (reader := READERS.get(path.suffix)) is not None:
+        assert reader(path.read_bytes())
     else:
         with Image.open(path) as image:
             image.load()

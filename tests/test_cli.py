@@ -127,7 +127,7 @@ def test_a_job_that_fails_says_why_and_leaves_nothing(tmp_path: Path, film: Path
     [
         (["run", "FILM", "--width", "5000"], "width"),
         (["run", "FILM", "--at", "later"], "no time"),
-        (["run", "FILM", "--at", "best"], '"best" is not supported'),
+        (["run", "FILM", "--at", "worst"], "'worst' is no time"),
         (["run", "FILM", "--sprite"], "--every or --count"),
         (["run", "FILM", "--duration", "1"], "--duration goes with --clip or --animation"),
         (["run", "FILM", "--clip", "--every", "1"], "every: unknown key"),

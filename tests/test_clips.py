@@ -86,7 +86,7 @@ def test_clip(name: str, folder: Path) -> None:
     # The decoder gives out those frames, with those times where the container has any.
     decoded = [(read_number(picture(frame)), frame.pts, frame.time_base) for frame in frames(clip.path)]
     assert tuple(number for number, _, _ in decoded) == clip.numbers
-    if recipe.container != "avi":
+    if recipe.container not in (*clips.SLOTS, *clips.COUNTED):
         origin = decoded[0][1] or 0
         for (_, pts, time_base), time in zip(decoded, clip.times, strict=True):
             assert pts is None or (time_base is not None and (pts - origin) * time_base == time)

@@ -15,31 +15,31 @@ from daemon.media.geometry import MAX_PIXELS, Layout, Size, display_size, fit_in
 
 
 @pytest.mark.parametrize(
-    ("coded", "aspect", "rotation", "display"),
+    ("coded", "aspect", "swapped", "display"),
     [
-        ((1920, 1080), None, 0, (1920, 1080)),
-        ((1920, 1080), "1", 0, (1920, 1080)),
-        ((1920, 1080), "0", 0, (1920, 1080)),  # unknown
-        ((1920, 1080), None, 90, (1080, 1920)),
-        ((1920, 1080), None, -90, (1080, 1920)),
-        ((1920, 1080), None, 180, (1920, 1080)),
-        ((1920, 1080), None, 270, (1080, 1920)),
-        ((720, 576), "64/45", 0, (1024, 576)),  # PAL, 16:9
-        ((720, 576), "16/15", 0, (768, 576)),  # PAL, 4:3
-        ((720, 480), "8/9", 0, (640, 480)),  # NTSC, 4:3
-        ((1440, 1080), "4/3", 0, (1920, 1080)),  # HDV
-        ((1440, 1080), "4/3", 90, (1080, 1920)),  # pixels are made square first, then it is turned
-        ((321, 181), None, 0, (321, 181)),
-        ((321, 181), "4/3", 0, (428, 181)),
-        ((1, 1), None, 0, (1, 1)),
-        ((1, 1), "1/100", 0, (1, 1)),
-        ((320, 180), "1/1000", 0, (320, 180)),  # nonsense
-        ((320, 180), "1000", 0, (320, 180)),
-        ((320, 180), "-1", 0, (320, 180)),
+        ((1920, 1080), None, False, (1920, 1080)),
+        ((1920, 1080), "1", False, (1920, 1080)),
+        ((1920, 1080), "0", False, (1920, 1080)),  # unknown
+        ((1920, 1080), None, True, (1080, 1920)),
+        ((1920, 1080), None, True, (1080, 1920)),
+        ((1920, 1080), None, False, (1920, 1080)),
+        ((1920, 1080), None, True, (1080, 1920)),
+        ((720, 576), "64/45", False, (1024, 576)),  # PAL, 16:9
+        ((720, 576), "16/15", False, (768, 576)),  # PAL, 4:3
+        ((720, 480), "8/9", False, (640, 480)),  # NTSC, 4:3
+        ((1440, 1080), "4/3", False, (1920, 1080)),  # HDV
+        ((1440, 1080), "4/3", True, (1080, 1920)),  # pixels are made square first, then it is turned
+        ((321, 181), None, False, (321, 181)),
+        ((321, 181), "4/3", False, (428, 181)),
+        ((1, 1), None, False, (1, 1)),
+        ((1, 1), "1/100", False, (1, 1)),
+        ((320, 180), "1/1000", False, (320, 180)),  # nonsense
+        ((320, 180), "1000", False, (320, 180)),
+        ((320, 180), "-1", False, (320, 180)),
     ],
 )
-def test_display_size(coded: Size, aspect: str | None, rotation: int, display: Size) -> None:
-    assert display_size(coded, None if aspect is None else Fraction(aspect), rotation) == display
+def test_display_size(coded: Size, aspect: str | None, swapped: bool, display: Size) -> None:
+    assert display_size(coded, None if aspect is None else Fraction(aspect), swapped) == display
 
 
 # --- the size of a picture --------------------------------------------------------------------------------------

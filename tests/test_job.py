@@ -130,6 +130,64 @@ def test_file_names(output: Json, number: int | None, file: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "file"),
+    [
+        ({"indexes": ["vtt"]}, "film.vtt"),
+        ({"indexes": ["hls"]}, "film.m3u8"),
+        ({"indexes": ["dash"]}, "film.mpd"),
+        ({"indexes": ["bif"]}, "film.bif"),
+        ({"indexes": ["json"]}, "film.json"),
+        ({"layout": "emby"}, "film-320-5.bif"),
+        ({"layout": "emby", "width": 240, "every": "1m10s"}, "film-240-70.bif"),
+        ({"layout": "plex"}, "index-sd.bif"),
+        ({"layout": "jellyfin", "indexes": ["hls"]}, "film.m3u8"),
+    ],
+)
+def test_names_of_index_files(keys: Json, file: str) -> None:
+    said = only(sprite(name="film", **keys))
+    assert isinstance(said, Sprite)
+    assert [said.index_file(index) for index in said.indexes] == [file]
+    assert may_write(said, file)
+
+
+def test_a_sprite_for_jellyfin() -> None:
+    said = only(sprite(name="film", layout="jellyfin"))
+    assert isinstance(said, Sprite)
+    assert (said.indexes, said.upscale, said.has_sheets) == ((), True, True)
+    assert [said.file(n) for n in (0, 9, 10)] == [f"film.trickplay/320 - 10x10/{n}.jpg" for n in (0, 9, 10)]
+    said = only(sprite(name="film", layout="jellyfin", width=160, columns=5, rows=4, height=100, fit="pad"))
+    assert isinstance(said, Sprite)
+    assert said.file(0) == "film.trickplay/160 - 5x4/0.jpg"
+
+
+@pytest.mark.parametrize(("layout", "upscale"), [("emby", True), ("plex", False)])
+def test_a_sprite_that_is_a_bif_alone(layout: str, upscale: bool) -> None:
+    said = only(sprite(layout=layout, start=0))
+    assert isinstance(said, Sprite)
+    assert (said.indexes, said.upscale, said.has_sheets) == (("bif",), upscale, False)
+    assert [files.format for files in files_of(said)] == ["bif"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/",
+        "/film",
+        "/film/a.b/~c/%20$&'()*+,;=:@",
+        "http://cdn.example",
+        "https://user@cdn.example:8080/film/",
+        "https://[::1]:80/film",
+        "/" + "x" * 1999,
+    ],
+)
+def test_a_base_url(url: str) -> None:
+    for kind in (series, sprite):
+        said = only(kind(base_url=url))
+        assert not isinstance(said, Thumbnail)
+        assert said.base_url == url
+
+
+@pytest.mark.parametrize(
     ("said", "at"),
     [
         (0, Time(Fraction(0))),
@@ -207,7 +265,7 @@ WRONG: list[tuple[object, str, str]] = [
     (job(thumbnail(thumbnail=1)), "outputs[0].thumbnail", "unknown key"),
     (job(series(columns=1)), "outputs[0].columns", "unknown key"),
     (job(sprite(files="{n}")), "outputs[0].files", "unknown key"),
-    (job(thumbnail(at="best")), "outputs[0].at", '"best" is not supported'),
+    (job(thumbnail(at="worst")), "outputs[0].at", "'worst' is no time"),
     (job(thumbnail(at=-1)), "outputs[0].at", "-1"),
     (job(thumbnail(at=True)), "outputs[0].at", '"12s"'),
     (job(thumbnail(at=None)), "outputs[0].at", '"12s"'),
@@ -251,7 +309,63 @@ WRONG: list[tuple[object, str, str]] = [
     (job(series(end="-1s")), "outputs[0].end", "'-1s'"),
     (job(sprite(columns=0)), "outputs[0].columns", "'0'"),
     (job(sprite(rows=101)), "outputs[0].rows", "'101'"),
-    (job(sprite(indexes=["hls"])), "outputs[0].indexes[0]", "'hls'"),
+    (job(sprite(indexes=["roku"])), "outputs[0].indexes[0]", "'roku'"),
+    (job(sprite(indexes=["vtt", "hls", "vtt"])), "outputs[0].indexes", "twice"),
+    (
+        job(sprite(indexes=["hls"], format="webp")),
+        "outputs[0]",
+        '"hls" takes no webp pictures: give format jpeg or png',
+    ),
+    (job(sprite(indexes=["dash"], format="avif")), "outputs[0]", '"dash" takes no avif'),
+    (job(sprite(indexes=["bif"], format="png")), "outputs[0]", '"bif" takes no png pictures: give format jpeg'),
+    (job(sprite(indexes=["vtt", "hls"], start=1)), "outputs[0]", '"hls" counts its tiles from the video\'s begin'),
+    (job(sprite(indexes=["dash"], start="10%")), "outputs[0]", '"dash" counts'),
+    (job(sprite(indexes=["json", "bif"], start=0.1)), "outputs[0]", '"bif" counts'),
+    (job(sprite(layout="kodi")), "outputs[0].layout", "'kodi'"),
+    (job(sprite(layout="jellyfin", format="png")), "outputs[0]", '"jellyfin" takes no png'),
+    (job(sprite(layout="jellyfin", start=1)), "outputs[0]", '"jellyfin" counts'),
+    (job(sprite(layout="jellyfin", short_side=90)), "outputs[0]", '"jellyfin" names files after their width'),
+    (job(sprite(layout="jellyfin", height=90)), "outputs[0]", "give width alone"),
+    (job(sprite(layout="jellyfin", width=160, height=90)), "outputs[0]", "give width alone"),
+    (job(sprite(layout="jellyfin", upscale=False)), "outputs[0]", "leave out upscale"),
+    (job(sprite(layout="emby", every=2.5)), "outputs[0]", "every in whole seconds"),
+    (job(sprite(layout="emby", every="10%")), "outputs[0]", "every in whole seconds"),
+    (job({"output": "sprite", "count": 10, "layout": "emby"}), "outputs[0]", "every in whole seconds"),
+    (job(sprite(layout="emby", height=90)), "outputs[0]", "give width alone"),
+    (job(sprite(layout="emby", indexes=["vtt"])), "outputs[0]", '"emby" is one BIF and nothing else'),
+    (job(sprite(layout="plex", indexes=[])), "outputs[0]", '"plex" is one BIF and nothing else'),
+    (job(sprite(layout="plex", start=5)), "outputs[0]", "leave out start"),
+    (job(sprite(layout="plex", format="webp")), "outputs[0]", "takes no webp"),
+    (job(thumbnail(base_url="/film")), "outputs[0].base_url", "unknown key"),
+    (job(series(layout="plex")), "outputs[0].layout", "unknown key"),
+    *[
+        (job(kind(base_url=url)), "outputs[0].base_url", found)
+        for kind in (series, sprite)
+        for url, found in [
+            ("", "''"),
+            ("film", "'film'"),
+            ("../film", "'../film'"),
+            ("//cdn.example/film", "'//cdn.example"),
+            ("ftp://cdn.example/film", "'ftp://cdn"),
+            ("javascript:alert(1)", "'javascript"),
+            ("https://", "'https://'"),
+            ("https:///film", "'https:///film'"),
+            ("https://:80/film", "no host"),
+            ("https://[::1/film", "'https://[::1"),
+            ("https://a b/", "'https://a b"),
+            ("https://cdn.example/film?", "without ?"),
+            ("https://cdn.example/film#x", "without ?"),
+            ("/a\nb", "/a"),
+            ("/a\0b", "/a"),
+            ("/film/\u2028", "/film/"),
+            ("/Ö", "%XX"),
+            ("/100%", "%XX"),
+            ('/"', "%XX"),
+            ("/<", "%XX"),
+            ("/" + "x" * 2000, "2000"),
+            (7, "'7'"),
+        ]
+    ],
     (job(sprite(indexes="vtt")), "outputs[0].indexes", "'vtt'"),
     (job(series(files="thumb")), "outputs[0].files", "{n:04}"),
     (job(series(files="{n}{n}")), "outputs[0].files", "{n}{n}"),
@@ -427,6 +541,11 @@ CLASHES: list[tuple[Json, Json]] = [
     (thumbnail(name="sprite-2-000", format="jpeg"), sprite()),
     (series(name="a|b"), thumbnail(name="a|b-0001")),
     (series(name="a(b"), thumbnail(name="a(b-0001")),
+    (sprite(name="a", indexes=["json", "vtt"]), series(name="a")),
+    (sprite(name="a", indexes=["bif"]), sprite(name="a", indexes=["bif"], format="jpeg")),
+    (sprite(name="a", layout="plex"), sprite(name="b", layout="plex")),
+    (sprite(name="a-320-5", indexes=["bif"]), sprite(name="a", layout="emby")),
+    (sprite(name="a", layout="jellyfin"), sprite(name="a", layout="jellyfin", quality=7)),
 ]
 
 
@@ -449,12 +568,21 @@ PEACE: list[tuple[Json, Json]] = [
     (series(name="a"), sprite(name="b")),
     (series(name="a.b"), thumbnail(name="axb-0001")),
     (thumbnail(name="manifest"), thumbnail(name="manifest.json")),
+    (sprite(name="a", indexes=["hls", "json"]), series(name="a")),
+    (sprite(name="a", layout="jellyfin"), sprite(name="a", layout="jellyfin", width=640)),
+    (sprite(name="a", layout="jellyfin"), sprite(name="a", layout="emby")),
+    (sprite(name="a", layout="jellyfin"), sprite(name="a")),
 ]
 
 
 @pytest.mark.parametrize(("one", "other"), PEACE, ids=lambda output: "-".join(map(str, output.values())))
 def test_other_outputs_stand_side_by_side(one: Json, other: Json) -> None:
     assert len(read(job(one, other)).outputs) == 2
+
+
+def test_no_index_stands_where_the_manifest_is() -> None:
+    assert "manifest" in complaint(job(sprite(name="manifest", indexes=["json"])))
+    assert read(job(sprite(name="manifest")))
 
 
 def test_many_outputs_without_names_stand_side_by_side() -> None:
@@ -490,6 +618,22 @@ MAY_WRITE: list[tuple[Json, list[str], list[str]]] = [
         ["a-0001.webp", "t_.webp", "t.vtt", "t_{n:04}.webp", "t_ 1.webp"],
     ),
     (sprite(name="a"), ["a-000.jpg", "a-1000.jpg", "a.vtt"], ["a.jpg", "a-000.webp", "a-000.vtt", "a-000.jpg|a.vtt"]),
+    (sprite(name="a", indexes=["hls"]), ["a-000.jpg", "a.m3u8"], ["a.vtt", "a.bif", "a.mpd", "a.json"]),
+    (
+        sprite(name="a", layout="jellyfin"),
+        ["a.trickplay/320 - 10x10/0.jpg", "a.trickplay/320 - 10x10/12.jpg"],
+        [
+            "a-000.jpg",
+            "a.vtt",
+            "a.trickplay/0.jpg",
+            "a.trickplay/320 - 10x10/x.jpg",
+            "a.trickplay/320 - 10x10/../0.jpg",
+            "a.trickplay/320 - 10x10/0/0.jpg",
+            "/a.trickplay/320 - 10x10/0.jpg",
+        ],
+    ),
+    (sprite(name="a", layout="emby"), ["a-320-5.bif"], ["a-000.jpg", "a.bif", "a-320-10.bif", "a-320-5.bif/0.jpg"]),
+    (sprite(name="a", layout="plex"), ["index-sd.bif"], ["a-000.jpg", "a.bif"]),
     (thumbnail(name="a.b"), ["a.b.webp"], ["axb.webp"]),
     (thumbnail(name="a|b"), ["a|b.webp"], ["a", "b.webp"]),
 ]
@@ -576,6 +720,8 @@ def test_a_job_reads_back_as_it_was() -> None:
             thumbnail(at={"frame": 3}, optional=True),
             series(start="10%", end="1m", files="t{n:04}", accuracy="nearest"),
             {"output": "sprite", "count": 7, "height": 90, "columns": 3, "indexes": []},
+            sprite(indexes=["json", "bif", "dash", "hls", "vtt"], base_url="https://cdn.example/film"),
+            *(sprite(layout=layout) for layout in ("jellyfin", "emby", "plex")),
             id="one",
             org="acme",
             destination="orgs/x",
@@ -634,8 +780,9 @@ def test_the_schema_bounds_the_sides(key: str) -> None:
     assert null == {"type": "null"}
 
 
-def test_the_schema_lets_a_time_be_a_number_text_or_a_frame() -> None:
-    frame, time = of_schema("Thumbnail")["properties"]["at"]["anyOf"]
+def test_the_schema_lets_a_time_be_a_number_text_a_frame_or_the_best() -> None:
+    frame, time, best = of_schema("Thumbnail")["properties"]["at"]["anyOf"]
+    assert best == {"const": "best", "type": "string"}
     assert frame == {"$ref": "#/$defs/FrameNumber"}
     assert [way["type"] for way in time["anyOf"]] == ["number", "string"]
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.errors import BadJob
 from daemon.media.device import RGB
 from daemon.media.geometry import Size
 from daemon.media.sheet import MAX_SIDE, Grid, Sheets
@@ -33,9 +34,9 @@ GRIDS: list[tuple[Size, int, int, int, Size, list[Size]]] = [
     ((320, 180), 10, 10, 101, (10, 10), [(3200, 1800), (3200, 180)]),
     ((320, 180), 10, 10, 250, (10, 10), [(3200, 1800), (3200, 1800), (3200, 900)]),
     ((320, 180), 10, 10, 91, (10, 10), [(3200, 1800)]),
-    ((320, 180), 10, 10, 90, (10, 10), [(3200, 1620)]),
-    ((320, 180), 10, 10, 3, (3, 10), [(960, 180)]),
-    ((320, 180), 10, 10, 1, (1, 10), [(320, 180)]),
+    ((320, 180), 10, 10, 90, (10, 9), [(3200, 1620)]),
+    ((320, 180), 10, 10, 3, (3, 1), [(960, 180)]),
+    ((320, 180), 10, 10, 1, (1, 1), [(320, 180)]),
     ((320, 180), 5, 1, 12, (5, 1), [(1600, 180)] * 3),
     ((320, 180), 100, 100, 1000, (12, 22), [(3840, 3960)] * 3 + [(3840, 180 * 18)]),
     ((320, 569), 10, 10, 100, (10, 7), [(3200, 3983), (3200, 569 * 3)]),
@@ -101,6 +102,31 @@ def test_sheets_hold_all_tiles_and_are_full_but_for_the_last(grid: Grid) -> None
     assert 0 < held[-1] <= grid.per_sheet
 
 
+@given(grids)
+def test_padded_sheets_are_all_of_one_size(grid: Grid) -> None:
+    padded = Grid(grid.tile, grid.columns, grid.rows, grid.count, padded=True)
+    sizes = {padded.size(sheet) for sheet in range(padded.sheets)}
+    assert sizes == {(grid.columns * grid.tile[0], grid.rows * grid.tile[1])}
+    assert grid.size(0) == padded.size(0)  # no row is there for nothing
+    assert [padded.place(index) for index in range(grid.count)] == [grid.place(index) for index in range(grid.count)]
+
+
+def test_a_whole_grid_is_as_it_was_asked_for() -> None:
+    for count in (1, 99, 101):
+        grid = Grid.whole((320, 180), 10, 30, count)
+        assert (grid.columns, grid.rows, grid.size(0)) == (10, 30, (3200, 5400))
+        assert grid.size(grid.sheets - 1) == (3200, 5400)
+
+
+@pytest.mark.parametrize(
+    ("tile", "columns", "rows", "size"),
+    [((4096, 16), 16, 1, "65536x16"), ((16, 3000), 1, 22, "16x66000"), ((1000, 1000), 10, 7, "10000x7000")],
+)
+def test_a_whole_grid_that_no_jpeg_holds_is_refused(tile: Size, columns: int, rows: int, size: str) -> None:
+    with pytest.raises(BadJob, match=f"{size}, more than a JPEG may have"):
+        Grid.whole(tile, columns, rows, 1)
+
+
 # --- the sheets -------------------------------------------------------------------------------------------------
 
 
@@ -139,6 +165,15 @@ def test_what_no_tile_covers_is_background() -> None:
     last = [made for index in range(8) if (made := sheets.put(index, tile(index, grid.tile)))][-1][1]
     assert last.shape == (4, 18, 3)
     assert np.array_equal(last[:, 12:], np.broadcast_to(np.array(BACKGROUND, np.uint8), (4, 6, 3)))
+
+
+def test_a_padded_sheet_is_background_below_its_tiles() -> None:
+    grid = Grid.fitting((6, 4), 2, 2, 5, padded=True)
+    sheets = Sheets(grid, BACKGROUND)
+    last = [made for index in range(5) if (made := sheets.put(index, tile(index, grid.tile)))][-1][1]
+    assert last.shape == (8, 12, 3)
+    assert said(last[0, 0]) == 4
+    assert (last[4:] == np.array(BACKGROUND)).all() and (last[:, 6:] == np.array(BACKGROUND)).all()
 
 
 def test_a_tile_is_copied() -> None:

@@ -18,8 +18,8 @@ from daemon.job import MANIFEST
 from daemon.store.folder import STAGING, Folder
 
 NAME = "01ARZ3NDEKTSV4RRFFQ69G5FAV.2"
-OLDER = {"poster.webp": b"older", "gone.webp": b"older", MANIFEST: b"older"}
-NEWER = {"poster.webp": b"newer", "added.vtt": b"newer", MANIFEST: b"newer"}
+OLDER = {"poster.webp": b"older", "gone.webp": b"older", "tiles/0.jpg": b"older", MANIFEST: b"older"}
+NEWER = {"poster.webp": b"newer", "added.vtt": b"newer", "tiles/320/0.jpg": b"newer", MANIFEST: b"newer"}
 MIXED = OLDER | NEWER
 
 
@@ -113,8 +113,8 @@ def test_the_manifest_comes_last(store: Folder, monkeypatch: pytest.MonkeyPatch)
 
     def record(source: Any, target: Any, **options: Any) -> None:
         rename(source, target, **options)
-        if Path(target).parent == store.root / "film" and Path(source).parent != store.root / "film":
-            arrived.append(Path(target).name)
+        if Path(target).is_relative_to(store.root / "film") and STAGING in Path(source).parts:
+            arrived.append(str(Path(target).relative_to(store.root / "film")))
 
     monkeypatch.setattr(os, "rename", record)
     store.publish(NAME, "film")
@@ -130,10 +130,12 @@ def test_files_are_on_disk_before_they_are_seen(store: Folder, monkeypatch: pyte
         fsync(descriptor)
 
     def move(source: Any, target: Any, **options: Any) -> None:
-        if Path(target).parent == store.root / "film":
-            assert any(Path(path).name == Path(source).name for path in synced)
+        if Path(target).is_relative_to(store.root / "film") and STAGING in Path(source).parts:
+            assert str(source) in synced
         if Path(target) == store.root / "film" / MANIFEST:
-            assert str(store.root / "film") in synced
+            # The folders at the destination, after all that was moved into them, the one that is new included.
+            for folder in ("film", "film/tiles", "film/tiles/320"):
+                assert str(store.root / folder) in synced
         rename(source, target, **options)
 
     publish(store, "film", OLDER, "older.1")
@@ -142,6 +144,28 @@ def test_files_are_on_disk_before_they_are_seen(store: Folder, monkeypatch: pyte
     monkeypatch.setattr(os, "rename", move)
     publish(store, "film")
     assert str(store.root) in synced
+
+
+def test_folders_are_on_disk_before_they_are_seen(store: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all of it is moved at once, its folders must know their files by then."""
+    synced: list[str] = []
+    moved: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def sync(descriptor: int) -> None:
+        synced.append(str(path_of(descriptor)))
+        fsync(descriptor)
+
+    def move(source: Any, target: Any, **options: Any) -> None:
+        moved.append(str(target))
+        for folder in ("", "tiles", "tiles/320"):
+            assert str(Path(source) / folder) in synced
+        rename(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", move)
+    publish(store, "film")
+    assert moved == [str(store.root / "film")]
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -226,7 +250,7 @@ def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    for owner, name in ((os, "rename"), (os, "listdir"), (os, "stat"), (shutil, "rmtree")):
+    for owner, name in ((os, "rename"), (os, "scandir"), (os, "mkdir"), (os, "stat"), (shutil, "rmtree")):
         monkeypatch.setattr(owner, name, stepping(getattr(owner, name)))
 
 
@@ -290,6 +314,16 @@ def test_a_file_never_stands_where_another_job_has_its_folder(store: Folder) -> 
     before = files_in(store.root / "film")
     stage(store)
     with pytest.raises(BadJob, match=r"film/poster\.webp is a folder"):
+        store.publish(NAME, "film")
+    assert files_in(store.root / "film") == before
+
+
+@pytest.mark.parametrize("folder", ["tiles", "tiles/320"])
+def test_a_folder_never_stands_where_another_job_has_its_file(store: Folder, folder: str) -> None:
+    publish(store, "film", {folder: b"a file", MANIFEST: b"x"}, "older.1")
+    before = files_in(store.root / "film")
+    stage(store)
+    with pytest.raises(BadJob, match=rf"film/{folder} is a file, not a folder"):
         store.publish(NAME, "film")
     assert files_in(store.root / "film") == before
 
@@ -361,6 +395,18 @@ def test_a_file_can_be_taken_back(store: Folder) -> None:
     assert files_in(store.root / STAGING / NAME).keys() == NEWER.keys() - {"poster.webp"}
 
 
+def test_a_folder_goes_with_its_last_file(store: Folder) -> None:
+    stage(store, {**OLDER, **NEWER})
+    staging = store.staged(NAME)
+    staging.remove("tiles/320/0.jpg")
+    staging.remove("tiles/320/0.jpg")
+    assert os.listdir(store.root / STAGING / NAME / "tiles") == ["0.jpg"]
+    staging.remove("tiles/0.jpg")
+    assert sorted(os.listdir(store.root / STAGING / NAME)) == sorted(
+        ["poster.webp", "added.vtt", "gone.webp", MANIFEST]
+    )
+
+
 def test_the_common_folder_may_vanish_while_another_begins(store: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     mkdir = os.mkdir
     vanished: list[bool] = []
@@ -387,8 +433,10 @@ def test_no_file_is_written_twice(store: Folder) -> None:
 def test_writing_to_what_was_swept_fails(store: Folder) -> None:
     staging = store.stage(NAME)
     store.sweep([NAME])
-    with pytest.raises(StoreFailure, match="No such file"):
-        staging.write({"poster.webp": b"late"})
+    for late in ("poster.webp", "tiles/320/0.jpg"):
+        with pytest.raises(StoreFailure, match="No such file"):
+            staging.write({late: b"late"})
+    assert os.listdir(store.root) == []
 
 
 # A disk that is full or broken.

@@ -12,9 +12,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import charts
 import pytest
+import test_pictures
 from clips import RECIPES, Clip, make
 from harness import CRASHING, TESTS, number_in, until
+from PIL import Image, ImageCms
 
 from daemon.errors import (
     DeviceMissing,
@@ -136,6 +139,7 @@ CASES: dict[type[Failure], dict[str, str]] = {
         "other-size": "is not the picture",
         "as-text": "is not the picture",
         "cut-short": "is not the picture",
+        "other-index": "is not the vtt",
         "twice": "is not a file of output",
         "too-many": "more than",
         "long-number": "is not a file of output",
@@ -336,7 +340,7 @@ def clip(clip_folder: Path) -> Clip:
 
 # Everything that a worker can make, in every format.
 KINDS: dict[str, dict[str, Any]] = {
-    "thumbnail": {"at": "middle"},
+    "thumbnail": {"at": "best"},
     "thumbnails": {"count": 4},
     "sprite": {"count": 6, "columns": 2, "rows": 2},
     "clip": {"start": 1, "duration": 0.5},
@@ -348,6 +352,26 @@ EVERYTHING: list[dict[str, Any]] = [
     for kind, keys in KINDS.items()
     for format in FORMATS.get(kind, ("jpeg", "webp", "png", "avif"))
 ]
+
+# Sources whose pictures are made in ways of their own.
+SPECIAL = (
+    *(
+        chart
+        for chart in test_pictures.CASES
+        if chart.name in ("ycgco", "grey-hevc", "rgb555", "alpha-ffv1", "turned-90")
+    ),
+    charts.Chart("pq", ".mp4", "libx265", "yuv420p10le", "2020", tags=test_pictures.tags(1, 9, 9, 16)),
+    charts.Chart("flagged", ".mov", "prores_ks", "yuv422p10le", options=(("flags", "+ildct"),)),
+)
+
+
+def stills(folder: Path) -> Iterator[Path]:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for suffix in (".png", ".jpg", ".tiff", ".bmp", ".webp"):
+        image = Image.new("RGBA" if suffix in (".png", ".webp") else "RGB", (64, 48), "#336699")
+        image.save(folder / f"still{suffix}", icc_profile=profile)
+        yield folder / f"still{suffix}"
+
 
 # What it writes to is full, or becomes larger than is allowed.
 FULL = """
@@ -445,6 +469,7 @@ def test_a_worker_opens_and_imports_nothing_once_it_is_ready(tmp_path: Path, cli
     bench = Bench(tmp_path, *command, watch=Watch())
     noise = tmp_path / "noise"
     noise.write_bytes(os.urandom(100_000))
+    sources = [*(charts.write(chart, clip_folder) for chart in SPECIAL), *stills(tmp_path)]
 
     async def story() -> None:
         for output in EVERYTHING:
@@ -453,6 +478,9 @@ def test_a_worker_opens_and_imports_nothing_once_it_is_ready(tmp_path: Path, cli
             assert {file for report in made.outputs for file in report.files} == set(bench.names)
         [made] = await bench.run(*EVERYTHING, source=clip.path)
         assert made.failure is None and len(made.outputs) == len(EVERYTHING)
+        for source in sources:
+            [made] = await bench.run(*EVERYTHING[::3], source=source)
+            assert made.failure is None, source
         for name in ("h264-aac", "h264-pcm-mkv"):  # sound that is copied, and that is encoded
             [made] = await bench.run(EVERYTHING[12], source=make(BY_NAME[name], clip_folder).path)
             assert made.failure is None and "sound" not in str(made.warnings)

@@ -11,8 +11,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from daemon.errors import SourceRefused
-from daemon.media.device import RGB, Decoder, Frame
+from daemon.media.colour import Colour, colour_of
+from daemon.media.device import Decoder, Frame, Look, Pixels
 from daemon.media.geometry import MAX_PIXELS, Size
+from daemon.media.orientation import orientation_of
 from daemon.media.scale import scale
 
 
@@ -22,10 +24,17 @@ class CpuDevice:
     def decoder(self, stream: VideoStream) -> Decoder:
         return CpuDecoder(stream)
 
-    def resize(self, frame: Frame, size: Size) -> RGB:
-        if not isinstance(frame, VideoFrame):
-            raise TypeError("the CPU shapes the frames that it decoded")
-        return scale(frame, size)
+    def look(self, frame: Frame, stream: VideoStream) -> Look:
+        own, context = _own(frame), stream.codec_context
+        return Look(
+            orientation=orientation_of(own),
+            colour=colour_of(own, context.codec.canonical_name, context.codec_tag),
+            # Of the container, else of the codec (known there once a frame was decoded).
+            sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio,
+        )
+
+    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
+        return scale(_own(frame), size, colour)
 
 
 class CpuDecoder:
@@ -56,9 +65,15 @@ class CpuDecoder:
     def _frames(self, packet: "Packet[VideoStream] | None") -> Iterator[Frame]:
         try:
             frames = self._context.decode(packet)
-        except (av.error.InvalidDataError, av.error.EOFError, av.error.PatchWelcomeError):
-            return
+        except av.FFmpegError:
+            return  # whatever the decoder cannot make sense of
         for frame in frames:
             if frame.width * frame.height > MAX_PIXELS:
                 raise SourceRefused(f"its pictures are {frame.width}x{frame.height}: larger than 64 megapixels")
             yield frame
+
+
+def _own(frame: Frame) -> VideoFrame:
+    if not isinstance(frame, VideoFrame):
+        raise TypeError("the CPU shapes the frames that it decoded")
+    return frame

@@ -3,7 +3,8 @@
 Every opening has a `Demuxer` of its own; what is true of the file as a whole is measured once, as `Facts`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
@@ -11,33 +12,48 @@ from typing import Literal
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
+from daemon.media.device import Decoder, Device, Frame, Look
+from daemon.media.packed import is_packed, unpack
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
 
-# Demuxers for files that hold their own data. Never hls, dash, concat, sdp, image2: those follow names elsewhere.
-_FORMATS: tuple[str, ...] = (
-    "mov,mp4,m4a,3gp,3g2,mj2",
-    "matroska,webm",
-    "avi",
-    "mpegts",
-    "mpeg",
-    "flv",
-    "ogg",
-    "asf",
-    "gif",
-    "apng",
+# Demuxers for files that hold their own data. Never hls, dash, concat, sdp, image2, mlv: those follow names elsewhere.
+_CONTAINERS = (
+    *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "flv", "live_flv", "ogg", "asf", "mxf"),
+    *("gif", "apng", "webp_anim", "wtv", "rm", "ivf", "nut", "dv", "swf", "nsv", "gxf", "yuv4mpegpipe"),
+    *("roq", "film_cpk", "smjpeg", "flic", "smk", "bink"),
 )
-_FORMATS += ("mxf", "wtv", "rm", "ivf", "nut", "dv", "swf", "webp_anim", "mpegvideo", "live_flv", "nsv", "mp3", "flac")
+# Elementary streams: their times are made up by libavformat.
+_RAW = (
+    *("h264", "hevc", "vvc", "m4v", "mpegvideo", "mjpeg", "h261", "h263", "vc1", "dnxhd", "cavsvideo", "obu", "av1"),
+    *("dirac",),
+)
+_STILLS = (
+    *("jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "j2k_pipe", "jpegls_pipe", "qoi_pipe", "psd_pipe"),
+    *("ppm_pipe", "pgm_pipe", "pbm_pipe", "pam_pipe", "pcx_pipe", "sgi_pipe", "dpx_pipe", "exr_pipe", "hdr_pipe"),
+)
+# For their covers.
+_SOUND = ("mp3", "flac", "wav", "w64", "aiff", "aac", "ape", "tta", "wv", "mpc", "mpc8", "tak", "dsf")
+_FORMATS = (*_CONTAINERS, *_RAW, *_STILLS, *_SOUND)
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
+_INDEX_OF_PICTURES = 1 << 18  # bytes from the start of a JPEG in which its index of pictures would stand
+_PALETTE_BITS = 8  # per pixel, at most
+_A_STILL = Fraction(1, 25)  # seconds that a picture alone stands for, as libavformat has it
 _HEAD = 64  # packets read to find the first displayed frame; no codec reorders further
 _STAMPS = 8  # and at least so many before their order is trusted
+# These hold one time for each packet. For codecs that reorder libavformat makes presentation times of them, and where
+# it does not know how far they reorder it leaves them in decode order.
+_ONE_TIME = ("avi", "asf", "mxf")
+# ISO/IEC 11172-2, 2.4.2.4, and 13818-2, 6.2.2.6: 25 bits of time code, then closed_gop.
+_GOP = re.compile(rb"\x00\x00\x01\xb8...(.)", re.DOTALL)
+_CLOSED = 0x40
 
 
 # What the times of packets are worth. `shown`: true presentation times. `ordered`: DTS only (AVI): the n-th frame out
@@ -87,7 +103,7 @@ def is_boxed(source: Source) -> bool:
     return source.read_at(4, 4) in _BOXES
 
 
-def open_container(opening: Opening, boxed: bool) -> InputContainer:
+def open_input(opening: Opening, boxed: bool) -> InputContainer:
     """Raises av.FFmpegError, ValueError or OSError; whether the source could be read is in `opening`."""
     # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
     # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
@@ -103,12 +119,18 @@ class Demuxer:
         self._boxed = is_boxed(source)
         # Fragments (moof) have indexes of their own: that of the file is not whole then.
         self._whole_index = self._boxed and all(kind != b"moof" for kind, _ in _boxes(source))
+        self._palette: PacketSideData | None = None
         self._open()
+        # Without a packet in the index of an elementary stream libavformat seeks to the second key packet at the
+        # earliest, and only what is read after a seek has times without a gap behind the first frame.
+        if self.format in _RAW or self._paletted:
+            next(self.packets(), None)
+            self.rewind()
 
     def _open(self) -> None:
         self._opening = Opening(self._source)
         try:
-            self._container = open_container(self._opening, self._boxed)
+            self._container = open_input(self._opening, self._boxed)
         except (av.FFmpegError, ValueError, OSError) as error:
             self._raise_if_unreadable()
             raise NotAVideo(_why_unreadable(self._source, error)) from None
@@ -118,14 +140,23 @@ class Demuxer:
         if self.stream.time_base is None:
             raise NotAVideo("its video stream has no time base")
         self.time_base: Fraction = self.stream.time_base
+        self.cover = bool(self.stream.disposition & Disposition.attached_pic)
+        self._still = self.format if self.format in _STILLS else None
+        self._paletted = 0 < self.stream.codec_context.bits_per_coded_sample <= _PALETTE_BITS
+        self._one_time = self.format in _ONE_TIME
+        self._packed = self.format == "avi" and is_packed(self.stream)
+        # Nothing tells libavformat the key pictures of H.261 and of a bare stream of H.263: it takes all for them.
+        self._false_keys = self.format == "h263" or self.stream.codec_context.codec.canonical_name == "h261"
 
     def _choose(self) -> VideoStream:
         videos = [stream for stream in self._container.streams.video if stream.codec_context is not None]
         if not videos:
             raise NotAVideo("there is no video stream that we can decode in it: give a video")
-        # Cover art is not the video; where there is nothing else, it is the picture of an audio file.
-        moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
-        return (moving or videos)[0]
+        # A tile of a picture is not the picture.
+        whole = [stream for stream in videos if not stream.disposition & Disposition.dependent]
+        if not whole:
+            raise NotAVideo("its picture is made of tiles, which we cannot join: give it as JPEG, PNG or WebP")
+        return most_wanted(whole)
 
     @property
     def indexed(self) -> bool:
@@ -175,12 +206,40 @@ class Demuxer:
         found = entries.search_timestamp(ticks + 1, backward=False)
         return None if found < 0 else int(entries[found].timestamp)
 
+    @property
+    def is_still(self) -> bool:
+        """A picture file that holds but one: reads its first packets."""
+        return self._still is not None and sum(1 for _ in islice(self.packets(), 2)) == 1
+
+    def measure(self) -> "Facts":
+        return measure(self)
+
+    def decoder(self, device: Device) -> Decoder:
+        return device.decoder(self.stream)
+
+    def look(self, device: Device, frame: Frame) -> Look:
+        return device.look(frame, self.stream)
+
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The video's packets from here on, in decode order. Damaged data ends them, as the end of the file does."""
+        return unpack(self._packets(), self.stream) if self._packed else self._packets()
+
+    def _packets(self) -> Iterator["Packet[VideoStream]"]:
+        expected: int | None = None
         try:
             for packet in self._container.demux(self.stream):
-                if packet.size and not (packet.is_corrupt and self.indexed):
+                if self._one_time:
+                    # After a seek libavformat may lose the time of the second packet.
+                    packet.dts = expected if packet.dts is None else packet.dts
+                    expected = None if packet.dts is None or not packet.duration else packet.dts + packet.duration
+                if packet.size and not (packet.is_corrupt and (self.indexed or self._cut_off)):
+                    if self._false_keys:
+                        packet.is_keyframe = False
+                    if self._paletted:
+                        self._lend_palette(packet)
                     yield packet
+                    if self.cover or (self._still and not _is_stream_of_stills(self._still, packet)):
+                        return
         except (av.error.EOFError, av.error.InvalidDataError, av.error.PatchWelcomeError):
             pass
         except av.FFmpegError as error:
@@ -190,6 +249,9 @@ class Demuxer:
 
     def seek(self, ticks: int) -> None:
         """To a packet at or before `ticks` where the container can, else to the start: reading tells where we are."""
+        if self.cover:
+            self.rewind()
+            return
         try:
             self._container.seek(ticks, stream=self.stream, backward=True)
         except (av.FFmpegError, OverflowError):
@@ -198,19 +260,52 @@ class Demuxer:
 
     def rewind(self) -> None:
         """To the very first packet."""
+        # Some demuxers (GIF) cannot seek at all; that of Ogg aborts where it is told to seek by a cover.
         try:
-            self._container.seek(-(1 << 62), stream=self.stream, backward=False)
+            if not self.cover:
+                self._container.seek(-(1 << 62), stream=self.stream, backward=False)
+                return
         except av.FFmpegError:
-            # Some demuxers (GIF) cannot seek at all.
-            self.close()
-            self._open()
+            pass
+        self.close()
+        self._open()
 
     def close(self) -> None:
         self._container.close()
 
+    @property
+    def _cut_off(self) -> bool:
+        """The packet just read is where the file ends. (In MPEG-TS packets are called corrupt for other reasons.)"""
+        return self.format != "mpegts" and self._opening.tell() >= self._source.size
+
+    def _lend_palette(self, packet: "Packet[VideoStream]") -> None:
+        """Demuxers give the palette of a file along with its first packet, once: a decoder that begins elsewhere, or
+        anew, needs it too."""
+        if packet.has_sidedata("palette"):
+            self._palette = packet.get_sidedata("palette")
+        elif self._palette is not None:
+            packet.set_sidedata(self._palette)
+
     def _raise_if_unreadable(self) -> None:
         if self._opening.error:
             raise SourceUnreadable(f"reading it failed ({self._opening.error.strerror})") from None
+
+
+def most_wanted(streams: Iterable[VideoStream]) -> VideoStream:
+    """As players choose, the first of those that are alike. Cover art is not the video; where there is nothing else it
+    is the picture of an audio file. A still beside a video stands for it elsewhere (AVIF)."""
+
+    def rank(stream: VideoStream) -> tuple[bool, bool, bool, bool, int]:
+        context = stream.codec_context
+        return (
+            not stream.disposition & Disposition.attached_pic,
+            stream.frames != 1,
+            stream.start_time is not None,  # packets of it were seen (of several bit rates in ASF one may be there)
+            bool(stream.disposition & Disposition.default),
+            context.width * context.height,
+        )
+
+    return max(streams, key=rank)
 
 
 def measure(demuxer: Demuxer) -> Facts:
@@ -220,10 +315,12 @@ def measure(demuxer: Demuxer) -> Facts:
     step = max(1, round(1 / (rate * demuxer.time_base))) if rate else 1
     start, timing = _begin(demuxer)
     known = stream.duration if demuxer.indexed else None
+    if demuxer.cover:
+        known = max(step, round(_A_STILL / demuxer.time_base))
     end = start + known if known else _end(demuxer, start, step, timing)
     warnings = []
-    claimed = demuxer.claimed_duration
-    if not demuxer.indexed and claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
+    claimed = None if demuxer.cover or demuxer.indexed else demuxer.claimed_duration
+    if claimed and claimed > 2 + Fraction(5, 4) * (end - start) * demuxer.time_base:
         warnings.append(
             f"the container speaks of {float(claimed):.1f} s, but its video ends after "
             f"{float((end - start) * demuxer.time_base):.1f} s: is the file cut off?"
@@ -246,9 +343,15 @@ def measure(demuxer: Demuxer) -> Facts:
 
 def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
     """PTS of the first displayed frame, and what the times of packets are worth."""
+    if demuxer.format == "dirac":
+        return 0, "counted"  # its times are numbers of pictures
+    codec = demuxer.stream.codec_context.codec
     head: list[Stamp] = []
     first_dts: int | None = None
+    closed = False
     for packet in islice(demuxer.packets(), _HEAD):
+        if packet.is_keyframe and not any(stamp.key for stamp in head):
+            closed = codec.canonical_name in ("mpeg1video", "mpeg2video") and _is_closed(packet)
         first_dts = packet.dts if first_dts is None else first_dts
         if packet.pts is None:
             return head[0].pts if head else first_dts or 0, "counted"
@@ -258,21 +361,33 @@ def _begin(demuxer: Demuxer) -> tuple[int, Timing]:
             break
     if not head:
         raise NotAVideo("its video stream holds no packet")
-    # Of H.264 and its like in AVI libavformat makes presentation times up, in decode order.
     rising = all(a.pts < b.pts for a, b in pairwise(head))
-    if demuxer.format == "avi" and rising and demuxer.stream.codec_context.codec.reorder and first_dts is not None:
+    if demuxer.format in _ONE_TIME and codec.reorder and rising and first_dts is not None:
         return first_dts, "ordered"
-    # Frames before the first key packet, in decode or in display order, cannot be decoded.
+    # Frames before the first key packet, in decode or in display order, cannot be decoded: unless that packet begins
+    # a closed group.
     first = next((n for n, stamp in enumerate(head) if stamp.key), 0)
-    shown = [stamp.pts for stamp in head[first:] if stamp.shown and stamp.pts >= head[first].pts]
+    shown = [stamp.pts for stamp in head[first:] if stamp.shown and (closed or stamp.pts >= head[first].pts)]
     return min(shown, default=head[first].pts), "shown"
+
+
+def _is_stream_of_stills(format: str, first: "Packet[VideoStream]") -> bool:
+    """Whether what follows a JPEG is more of the same. In a file with an index of its pictures (CIPA DC-007) it is gain
+    maps, previews, the view of the other eye."""
+    return format == "jpeg_pipe" and b"MPF\0" not in bytes(first)[:_INDEX_OF_PICTURES]
+
+
+def _is_closed(key: "Packet[VideoStream]") -> bool:
+    group = _GOP.search(bytes(key))
+    return group is not None and bool(group[1][0] & _CLOSED)
 
 
 def _end(demuxer: Demuxer, start: int, step: int, timing: Timing) -> int:
     """End of the last displayed frame: by the packets near the end, or by all where seeking leads nowhere."""
     if timing == "counted":
         demuxer.rewind()
-        return start + step * sum(1 for _ in demuxer.packets())
+        # A packet may be a field.
+        return start + sum(packet.duration or step for packet in demuxer.packets())
     # From well before the end, for the packet shown last is not the last one in the file; and again from there where
     # the end that the container claims is another stream's.
     early = max(int(2 / demuxer.time_base), _HEAD * step)

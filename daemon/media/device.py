@@ -1,6 +1,7 @@
 """What a device is: it turns packets into frames, and frames into small RGB pictures. Everything else exists once."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
@@ -9,9 +10,12 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from daemon.media.colour import Colour
 from daemon.media.geometry import Size
+from daemon.media.orientation import Orientation
 
-RGB = NDArray[np.uint8]
+RGB = NDArray[np.uint8]  # (height, width, 3)
+Pixels = NDArray[np.uint8]  # (height, width, 3), or 4 with straight alpha
 
 
 class Frame(Protocol):
@@ -27,10 +31,6 @@ class Frame(Protocol):
     def is_corrupt(self) -> bool:
         """Its data were damaged or not whole."""
 
-    @property
-    def rotation(self) -> int:
-        """Degrees, counter-clockwise, by which the frame is to be turned to stand upright."""
-
 
 class Decoder(Protocol):
     """Packets of one stream to frames, in display order, on one thread. Damaged packets give no frame, no error."""
@@ -45,15 +45,23 @@ class Decoder(Protocol):
         """Drops what is held back; afterwards the decoder is as new."""
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a frame is to be seen. `sample_aspect`: width of a sample to its height, None where nothing is said."""
+
+    orientation: Orientation
+    colour: Colour
+    sample_aspect: Fraction | None
+
+
 class Device(Protocol):
     name: str
 
     def decoder(self, stream: VideoStream) -> Decoder: ...
 
-    def resize(self, frame: Frame, size: Size) -> RGB:
-        """The whole frame as it lies in memory (not rotated) as R'G'B', uint8, shape (height, width, 3)."""
+    def look(self, frame: Frame, stream: VideoStream) -> Look:
+        """What a frame, and the stream that it came from, say of how it is to be seen."""
 
-
-def sample_aspect(stream: VideoStream) -> Fraction | None:
-    """Of the container, else of the codec (known there once a frame was decoded)."""
-    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
+        """The whole frame as it lies in memory (not turned), in sRGB: uint8 (height, width, 3), or 4 with straight
+        alpha where some of it is transparent."""

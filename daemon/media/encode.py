@@ -6,13 +6,14 @@ from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPIma
 
 from daemon.errors import BadJob
 from daemon.job import AnimationFormat, Format
-from daemon.media.device import RGB
+from daemon.media.device import Pixels
 from daemon.media.geometry import Size
 
 # Named here, so that they are imported now: a worker opens no file after its start.
 PLUGINS = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 
 DEFAULT_QUALITY: dict[Format, int] = {"webp": 80, "jpeg": 85, "png": 100, "avif": 65}
+WITH_ALPHA: frozenset[Format] = frozenset({"webp", "png", "avif"})
 MAX_SIDE: dict[Format | AnimationFormat, int] = {
     "webp": 16_383,
     "jpeg": 65_500,
@@ -22,8 +23,9 @@ MAX_SIDE: dict[Format | AnimationFormat, int] = {
 }
 
 
-def encode(picture: RGB, format: Format, quality: int | None) -> bytes:
-    """Encodes uint8 (height, width, 3). `quality` 1 to 100, None for the format's default; PNG is always lossless.
+def encode(picture: Pixels, format: Format, quality: int | None) -> bytes:
+    """Encodes uint8 (height, width, 3), or 4 with alpha but for JPEG. `quality` 1 to 100, None for the format's
+    default; PNG is always lossless.
     Raises BadJob where the format cannot hold so large a picture."""
     check_side((picture.shape[1], picture.shape[0]), format)
     chosen = DEFAULT_QUALITY[format] if quality is None else quality

@@ -25,11 +25,11 @@ class Layout:
     size: Size
 
 
-def display_size(coded: Size, sample_aspect: Fraction | None, rotation: int) -> Size:
-    """(width, height) in square pixels, upright. `rotation` in degrees, a multiple of 90."""
+def display_size(coded: Size, sample_aspect: Fraction | None, swapped: bool) -> Size:
+    """(width, height) in square pixels, upright. `swapped`: the frame lies on its side."""
     aspect = sample_aspect if sample_aspect and Fraction(1, 100) <= sample_aspect <= 100 else Fraction(1)
     width, height = max(1, round(coded[0] * aspect)), coded[1]
-    return (height, width) if rotation % 180 else (width, height)
+    return (height, width) if swapped else (width, height)
 
 
 def lay_out(asked: Look, display: Size) -> Layout:

@@ -8,11 +8,11 @@ from math import ceil
 from time import perf_counter
 
 import av
-import numpy as np
 
 from daemon.errors import AtPastEnd, BadJob, Failure
 from daemon.job import Animation, Clip
-from daemon.media.demux import Demuxer, Facts
+from daemon.media.container import Container
+from daemon.media.demux import Facts
 from daemon.media.device import RGB
 from daemon.media.geometry import Layout, Size, fit_into
 from daemon.media.outputs import Emit, Making, seconds
@@ -37,7 +37,7 @@ class Stretch:
     warnings: tuple[str, ...] = ()
 
 
-def stretch(asked: Clip | Animation, demuxer: Demuxer, facts: Facts, most: int) -> Stretch:
+def stretch(asked: Clip | Animation, container: Container, facts: Facts, most: int) -> Stretch:
     """With `fps` the instants start + n / fps before the end; without it `start` and the times of all frames shown
     after it and before the end. Raises AtPastEnd, and BadJob where an animation would have more than `most` frames; of
     a clip the time of a task and the size of a file are the bounds."""
@@ -58,7 +58,7 @@ def stretch(asked: Clip | Animation, demuxer: Demuxer, facts: Facts, most: int) 
         end = duration
     rate = asked.fps
     if rate is None:
-        times = frames_between(demuxer, facts, start, end)
+        times = frames_between(container, facts, start, end)
         ats = Lazy(lambda n: facts.seconds(times[n - 1]) if n else start, range(len(times) + 1))
         return Stretch(start, end, ats, warnings)
     count = ceil((end - start) * rate)
@@ -122,7 +122,7 @@ class MovingMaker(Making):
                 self._lost.append(self.ats[n])
             self.taken += 1
             self._waited += perf_counter() - begun
-            yield _opaque(picture, self._studio.background)
+            yield picture
 
     def _tell(self, size: Size) -> None:
         asked = self.asked
@@ -161,12 +161,3 @@ class MovingMaker(Making):
         )
         told = OutputMade(job=self.job, output=self.output, report=report, warnings=tuple(self.warnings))
         self._emit(told, b"")
-
-
-def _opaque(picture: RGB, background: tuple[int, int, int]) -> RGB:
-    """Laid over the background where it has an alpha channel: uint8 (height, width, 3)."""
-    if picture.shape[2] == 3:
-        return picture
-    alpha = picture[..., 3:].astype(np.uint16)
-    laid = picture[..., :3] * alpha + np.array(background, np.uint16) * (255 - alpha)
-    return ((laid + 127) // 255).astype(np.uint8)

@@ -8,19 +8,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil
-from typing import Literal
 
 from daemon.errors import AtPastEnd, BadJob
-from daemon.job import Output, Sprite, Thumbnail, Thumbnails
-from daemon.media.geometry import Size, fit_into, lay_out
-from daemon.media.index import picture_target, tile_target, webvtt
+from daemon.job import Format, Index, Output, Sprite, Thumbnail, Thumbnails
+from daemon.media.best import Choice
+from daemon.media.bif import MAX_BIF, bif
+from daemon.media.device import RGB
+from daemon.media.encode import WITH_ALPHA
+from daemon.media.geometry import Layout, Size, fit_into, lay_out
+from daemon.media.index import Tiles, dash, hls, tile_url, url_of, vidstack, webvtt
 from daemon.media.sheet import Grid, Sheets
 from daemon.media.studio import Studio, View
 from daemon.report import OutputReport, PictureReport
 from daemon.task import FileMade, OutputMade
 
 Emit = Callable[[FileMade | OutputMade, bytes], None]
-ImageFormat = Literal["webp", "jpeg", "png", "avif"]
 DECIMALS = 6  # of the seconds in a report
 
 
@@ -43,10 +45,13 @@ class Making:
 class Maker(Making, ABC):
     """An output of stills, made in any order."""
 
+    asked: Thumbnail | Thumbnails | Sprite
+
     def __init__(
         self, asked: Output, ats: Sequence[Fraction], place: tuple[int, int], studio: Studio, emit: Emit
     ) -> None:
         super().__init__(asked, ats, place, studio, emit)
+        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._lock = threading.Lock()
         self._times: list[Fraction | None] = [None] * len(ats)
         self._files: dict[str, int] = {}
@@ -76,15 +81,18 @@ class Maker(Making, ABC):
     def _finish(self) -> None:
         """Called once, after the last picture."""
 
-    def _send(self, name: str, data: bytes, size: Size = (0, 0), format: ImageFormat | None = None) -> None:
-        """Hands a file over; a picture unless it has no `format`."""
+    def _encode(self, view: View, layout: Layout) -> bytes:
+        """The picture as a file; transparent where it is and the format can hold it."""
+        shape = self._studio.shape_with_alpha if self.asked.format in WITH_ALPHA else self._studio.shape
+        return self._studio.encode(shape(view, layout), self.asked.format, self.asked.quality)
+
+    def _send(self, name: str, data: bytes, format: Format | Index, size: Size = (0, 0)) -> None:
+        """Hands a file over; a picture with its size."""
         with self._lock:
             if name in self._files:
                 raise BadJob(f"two pictures would be written to {name!r}: give outputs different names")
             self._files[name] = len(data)
-        made = FileMade(
-            job=self.job, output=self.output, name=name, format=format or "vtt", width=size[0], height=size[1]
-        )
+        made = FileMade(job=self.job, output=self.output, name=name, format=format, width=size[0], height=size[1])
         self._emit(made, data)
 
     def _tell(self, path: str, pictures: list[PictureReport] | None) -> None:
@@ -105,6 +113,7 @@ class Maker(Making, ABC):
             bytes=sum(self._files.values()),
             at=seconds(self.ats[0]) if pictures is None else None,
             time=seconds(first) if pictures is None and first is not None else None,
+            score=self._score(0) if pictures is None else None,
             device=self._studio.device.name,
             tag=self.asked.tag,
             files=sorted(self._files),
@@ -115,9 +124,12 @@ class Maker(Making, ABC):
 
     def _pictures(self, paths: Sequence[str | None]) -> list[PictureReport]:
         return [
-            PictureReport(at=seconds(at), time=seconds(time or Fraction(0)), path=path)
-            for at, time, path in zip(self.ats, self._times, paths, strict=True)
+            PictureReport(at=seconds(at), time=seconds(time or Fraction(0)), path=path, score=self._score(n))
+            for n, (at, time, path) in enumerate(zip(self.ats, self._times, paths, strict=True))
         ]
+
+    def _score(self, index: int) -> float | None:
+        return self.choices[index].score if index in self.choices else None
 
 
 class ThumbnailMaker(Maker):
@@ -125,9 +137,9 @@ class ThumbnailMaker(Maker):
 
     def _make(self, index: int, view: View) -> None:
         layout = lay_out(self.asked, view.display)
-        data = self._studio.encode(self._studio.shape(view, layout), self.asked.format, self.asked.quality)
+        data = self._encode(view, layout)
         self._size = layout.size
-        self._send(self.asked.file, data, layout.size, self.asked.format)
+        self._send(self.asked.file, data, self.asked.format, layout.size)
 
     def _finish(self) -> None:
         self._tell(self.asked.file, None)
@@ -138,21 +150,23 @@ class ThumbnailsMaker(Maker):
 
     def _make(self, index: int, view: View) -> None:
         layout = lay_out(self.asked, view.display)
-        data = self._studio.encode(self._studio.shape(view, layout), self.asked.format, self.asked.quality)
+        data = self._encode(view, layout)
         if index == 0:
             self._size = layout.size
-        self._send(self.asked.file(index + 1), data, layout.size, self.asked.format)
+        self._send(self.asked.file(index + 1), data, self.asked.format, layout.size)
 
     def _finish(self) -> None:
         files = [self.asked.file(n + 1) for n in range(len(self.ats))]
         vtt = self.asked.name + ".vtt"
-        self._send(vtt, webvtt(self.ats, self._studio.facts.duration, map(picture_target, files)))
+        urls = [url_of(file, self.asked.base_url) for file in files]
+        self._send(vtt, webvtt(self.ats, self._studio.facts.duration, urls), "vtt")
         self._tell(vtt, self._pictures(files))
 
 
 class SpriteMaker(Maker):
     asked: Sprite
     _sheets: Sheets | None = None
+    _kept_bytes = 0
 
     def _make(self, index: int, view: View) -> None:
         sheets = self._open_sheets(view)
@@ -160,31 +174,69 @@ class SpriteMaker(Maker):
         if layout.size != self._size:
             layout = fit_into(self._size, view.display)
         tile = self._studio.shape(view, layout)
+        if "bif" in self.asked.indexes:
+            self._keep(index, tile)
+        if not self.asked.has_sheets:
+            return
         with self._lock:
             full = sheets.put(index, tile)
         if full is not None:
             number, sheet = full
             data = self._studio.encode(sheet, self.asked.format, self.asked.quality)
-            self._send(self.asked.file(number), data, (sheet.shape[1], sheet.shape[0]), self.asked.format)
+            self._send(self.asked.file(number), data, self.asked.format, (sheet.shape[1], sheet.shape[0]))
 
     def _open_sheets(self, view: View) -> Sheets:
         with self._lock:
             if self._sheets is None:
                 self._size = lay_out(self.asked, self._studio.nominal_display(view)).size
-                self._grid = Grid.fitting(self._size, self.asked.columns, self.asked.rows, len(self.ats))
+                self._grid = self._lay_grid()
                 self._sheets = Sheets(self._grid, self._studio.background)
+                self._kept: dict[int, bytes] = {}
             return self._sheets
 
+    def _lay_grid(self) -> Grid:
+        what = (self._size, self.asked.columns, self.asked.rows, len(self.ats))
+        if self.asked.layout == "jellyfin":
+            return Grid.whole(*what)
+        return Grid.fitting(*what, padded=not {"hls", "dash"}.isdisjoint(self.asked.indexes))
+
+    def _keep(self, index: int, tile: RGB) -> None:
+        """A BIF holds each tile as a picture of its own."""
+        data = self._studio.encode(tile, "jpeg", self.asked.quality)
+        with self._lock:
+            self._kept[index] = data
+            self._kept_bytes += len(data)
+        if self._kept_bytes > MAX_BIF:
+            raise BadJob(
+                f"the BIF would be larger than {MAX_BIF >> 20} MiB: give fewer pictures, a smaller width or quality"
+            )
+
     def _finish(self) -> None:
-        targets = []
-        for n in range(len(self.ats)):
-            sheet, x, y = self._grid.place(n)
-            targets.append(tile_target(self.asked.file(sheet), x, y, *self._size))
-        path = self.asked.file(0)
-        if "vtt" in self.asked.indexes:
-            path = self.asked.name + ".vtt"
-            self._send(path, webvtt(self.ats, self._studio.facts.duration, targets))
+        for index in self.asked.indexes:
+            self._send(self.asked.index_file(index), self._write_index(index), index)
+        path = self.asked.index_file(self.asked.indexes[0]) if self.asked.indexes else self.asked.file(0)
         self._tell(path, self._pictures([None] * len(self.ats)))
+
+    def _write_index(self, index: Index) -> bytes:
+        duration = self._studio.facts.duration
+        _, end, step = span(self.asked, duration)
+        names = [self.asked.file(sheet) for sheet in range(self._grid.sheets)]
+        tiles = Tiles(self._grid, step, end, max(self._files.get(name, 0) for name in names))
+        urls = [url_of(name, self.asked.base_url) for name in names]
+        match index:
+            case "vtt":
+                places = map(self._grid.place, range(len(self.ats)))
+                targets = [tile_url(urls[sheet], x, y, *self._size) for sheet, x, y in places]
+                return webvtt(self.ats, duration, targets)
+            case "json":
+                return vidstack(self.ats, duration, self._grid, urls)
+            case "hls":
+                return hls(tiles, urls, self.asked.format, self.asked.index_file("hls"))
+            case "dash":
+                before, after, digits = self.asked.sheet_names
+                return dash(tiles, url_of(before, self.asked.base_url), after, digits, self.asked.format)
+            case "bif":
+                return bif([self._kept[n] for n in range(len(self.ats))], step)
 
 
 MAKERS: dict[type[Output], type[Maker]] = {
@@ -198,27 +250,27 @@ def seconds(value: Fraction) -> float:
     return round(float(value), DECIMALS)
 
 
+def span(asked: Thumbnails | Sprite, duration: Fraction) -> tuple[Fraction, Fraction, Fraction]:
+    """Start and end of a series and the time between its pictures, in seconds. Raises AtPastEnd and BadJob."""
+    start = asked.start.seconds(duration) if asked.start else Fraction(0)
+    end = min(duration, asked.end.seconds(duration)) if asked.end else duration
+    if start >= duration:
+        raise AtPastEnd(f"start is {float(start):g} s, but the video ends after {float(duration):.3f} s")
+    if end <= start:
+        raise BadJob(f"end ({float(end):g} s) must be after start ({float(start):g} s)")
+    return start, end, asked.every.seconds(duration) if asked.every else (end - start) / (asked.count or 1)
+
+
 def series(asked: Thumbnails | Sprite, duration: Fraction, most: int) -> tuple[list[Fraction], list[str]]:
     """The instants of a series in seconds, and warnings. With `every` ceil(length / every) pictures; with `count` n
     the instants start + i * (end - start) / n. Raises AtPastEnd and BadJob."""
     warnings: list[str] = []
-    start = asked.start.seconds(duration) if asked.start else Fraction(0)
-    end = asked.end.seconds(duration) if asked.end else duration
-    if start >= duration:
-        raise AtPastEnd(f"start is {float(start):g} s, but the video ends after {float(duration):.3f} s")
-    if end > duration:
+    start, end, step = span(asked, duration)
+    if asked.end and (said := asked.end.seconds(duration)) > duration:
         warnings.append(
-            f"{asked.name}: end is {float(end):g} s, the video ends after {float(duration):.3f} s: cut there"
+            f"{asked.name}: end is {float(said):g} s, the video ends after {float(duration):.3f} s: cut there"
         )
-        end = duration
-    if end <= start:
-        raise BadJob(f"end ({float(end):g} s) must be after start ({float(start):g} s)")
-    if asked.every is not None:
-        step = asked.every.seconds(duration)
-        count = ceil((end - start) / step)
-    else:
-        count = asked.count or 1
-        step = (end - start) / count
+    count = asked.count or ceil((end - start) / step)
     if count > most:
         raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures)")
     if step < 1 and count > 1:

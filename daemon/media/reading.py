@@ -10,7 +10,7 @@ from fractions import Fraction
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from daemon.media.demux import Demuxer
+from daemon.media.container import Container
 from daemon.media.device import Decoder, Frame
 from daemon.media.plan import Instant
 from daemon.media.select import Span, Stamp, entry, first_shown, pick, spans
@@ -58,8 +58,8 @@ class Reading:
     for each frame, do not grow with the number of instants.
     """
 
-    def __init__(self, demuxer: Demuxer, decoder: Decoder, start: Entry, held_bytes: int) -> None:
-        self._demuxer = demuxer
+    def __init__(self, container: Container, decoder: Decoder, start: Entry, held_bytes: int) -> None:
+        self._container = container
         self._decoder = decoder
         self._start = start
         self._held_bytes = held_bytes
@@ -77,12 +77,12 @@ class Reading:
         waiting: list[Instant] = []
         self._decoder.reset()
         if self._start.seek is None:
-            self._demuxer.rewind()
+            self._container.rewind()
         else:
-            self._demuxer.seek(self._start.seek)
+            self._container.seek(self._start.seek)
         held: list[Packet[VideoStream]] = []
         size, latest = 0, _NEVER
-        for packet in self._demuxer.packets():
+        for packet in self._container.packets():
             held.append(packet)
             size += packet.size
             if packet.dts is not None and packet.dts > last:

@@ -2,19 +2,23 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
+from itertools import pairwise
 from time import perf_counter
 
-from daemon.errors import AtPastEnd, Failure, StoreFailure
+from daemon.errors import AtPastEnd, DecodeFailed, Failure, StoreFailure
 from daemon.job import Animation, Clip, FrameNumber, Output, Sprite, Thumbnail, Thumbnails
 from daemon.media.animation import AnimationMaker
+from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Search
 from daemon.media.clip import ClipMaker
-from daemon.media.demux import Demuxer, Facts, measure
-from daemon.media.device import Device, sample_aspect
+from daemon.media.container import Container, open_container
+from daemon.media.demux import Facts
+from daemon.media.device import Device
 from daemon.media.moving import MovingMaker, stretch
-from daemon.media.outputs import MAKERS, Maker, Making, series
+from daemon.media.outputs import MAKERS, Maker, Making, series, span
 from daemon.media.plan import Instant, Lazy, Run, plan
 from daemon.media.reading import Shown
 from daemon.media.sink import Sink
@@ -43,6 +47,7 @@ _TOGETHER = Fraction(2)  # seconds between exact instants that share a run where
 Sent = FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
 Emit = Callable[[Sent, bytes], None]
 Consumers = dict[Instant, list[tuple[Maker, int]]]
+Piece = Callable[[Track], None]  # of the work
 
 
 class _Unwanted(Exception):
@@ -68,6 +73,8 @@ class Rendering:
         self._lock = threading.Lock()
         self._broken = False
         self._measured = False
+        self._found: dict[tuple[Interval, ...], list[Choice | None]] = {}
+        self._idle: list[Track] = []  # that no thread has at the moment
 
     def stop(self, jobs: tuple[int, ...]) -> None:
         """Goes on with nothing of these jobs."""
@@ -96,38 +103,48 @@ class Rendering:
 
     def _render(self) -> None:
         with self._clock.timing("open"):
-            demuxer = Demuxer(self._source)
-            self._facts = measure(demuxer)
+            container = open_container(self._source)
+            self._facts = container.measure()
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
-        consumers = self._prepare(demuxer)
-        self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
-        stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
-        first = [self._instant(maker, n) for maker in stills for n in range(len(maker.ats))]
-        together = _TOGETHER / self._facts.time_base
-        group_of = demuxer.group if self._facts.timing != "counted" else _one_group
-        # What moves takes longest: begun first it is over soonest, but the first job does not wait for the others'.
-        moving = [m for makers in self._jobs for m in makers if isinstance(m, MovingMaker)]
-        runs: deque[Run | MovingMaker] = deque(plan(consumers, group_of, together, first))
-        runs.extendleft(m for m in moving if m.job == 0)
-        runs.extend(m for m in moving if m.job > 0)
-        openings = [demuxer, *(None for _ in range(_threads(self._task, self._facts, len(runs)) - 1))]
-        with ThreadPoolExecutor(len(openings), thread_name_prefix="run") as pool:
-            for done in [pool.submit(self._take_runs, runs, consumers, opening) for opening in openings]:
-                done.result()
+        self._idle = [self._track(container)]
+        try:
+            consumers = self._prepare(container)
+            self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
+            stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
+            first = [self._instant(maker, n) for maker in stills for n in range(len(maker.ats))]
+            runs = self._runs(consumers, container, first)
+            moving = [m for makers in self._jobs for m in makers if isinstance(m, MovingMaker)]
+            # What moves takes longest: begun first it is over soonest, but the first job does not wait for the others'.
+            self._work(
+                [
+                    *(partial(self._make_moving, m) for m in moving if m.job == 0),
+                    *(partial(self._make, run, consumers) for run in runs),
+                    *(partial(self._make_moving, m) for m in moving if m.job > 0),
+                ]
+            )
+        finally:
+            for track in self._tracks:
+                track.close()
         if not self._measured:
             self._tell_measured(self._facts.width, self._facts.height)
 
+    def _runs(self, wanted: Iterable[Instant], container: Container, first: Iterable[Instant] = ()) -> list[Run]:
+        group_of = container.group if self._facts.timing != "counted" else _one_group
+        return plan(wanted, group_of, _TOGETHER / self._facts.time_base, first)
+
     # What is wanted.
 
-    def _prepare(self, demuxer: Demuxer) -> Consumers:
+    def _prepare(self, container: Container) -> Consumers:
         consumers: Consumers = defaultdict(list)
         for job, outputs in enumerate(self._task.jobs):
             makers: list[Making] = []
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
                 try:
-                    makers.append(self._maker(asked, (job, number), demuxer))
+                    makers.append(self._maker(asked, (job, number), container))
                 except Failure as failure:
+                    if failure.retry:
+                        raise
                     self._fail(job, number, asked, failure)
             for maker in makers:
                 if isinstance(maker, Maker):
@@ -136,73 +153,127 @@ class Rendering:
             self._end_if_over(job)
         return consumers
 
-    def _maker(self, asked: Output, place: tuple[int, int], demuxer: Demuxer) -> Making:
+    def _maker(self, asked: Output, place: tuple[int, int], container: Container) -> Making:
         limits = self._task.limits
         if isinstance(asked, Clip):
-            wanted = stretch(asked, demuxer, self._facts, limits.pictures)
-            sink = self._sinks[place]
-            return ClipMaker(asked, wanted, place, self._studio, self._emit, sink, self._source)
+            wanted = stretch(asked, container, self._facts, limits.pictures)
+            return ClipMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place], self._source)
         if isinstance(asked, Animation):
-            wanted = stretch(asked, demuxer, self._facts, limits.pictures)
+            wanted = stretch(asked, container, self._facts, limits.pictures)
             return AnimationMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place])
-        ats, warnings = _instants(asked, demuxer, self._facts, limits)
+        choices: list[Choice | None] = self._search(asked, container) if _is_searched(asked) else []
+        ats, warnings = _instants(asked, container, self._facts, limits, choices)
         maker = MAKERS[type(asked)](asked, ats, place, self._studio, self._emit)
         maker.warnings += warnings
+        maker.choices = {n: choice for n, choice in enumerate(choices) if choice is not None}
         return maker
 
-    def _instant(self, maker: Making, index: int) -> Instant:
+    def _instant(self, maker: Maker, index: int) -> Instant:
+        if (choice := maker.choices.get(index)) is not None:
+            return Instant(self._facts.ticks(choice.time), choice.how)
         return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
+
+    def _search(self, asked: Thumbnail | Thumbnails | Sprite, container: Container) -> list[Choice | None]:
+        """The best frame of the video, or of each interval of a series; searched but once for outputs that want the
+        same."""
+        intervals, each = _intervals(asked, self._facts, self._task.limits)
+        if (found := self._found.get(intervals)) is None:
+            search = Search(intervals, each, self._facts, container)
+            self._show(search, range(len(search.instants)), container)
+            self._show(search, search.further(), container)
+            found = self._found[intervals] = search.choices()
+        return found
+
+    def _show(self, search: Search, indexes: range, container: Container) -> None:
+        """Shows frames to a search; where one cannot be decoded it has to do without."""
+        wanted: dict[Instant, list[int]] = defaultdict(list)
+        for index in indexes:
+            wanted[search.instants[index]].append(index)
+
+        def show(run: Run, track: Track) -> None:
+            for shown in self._frames(track, run, lambda _: True, lambda *_: None):
+                for index in wanted[shown.instant]:
+                    search.take(index, self._view(track, shown), self._studio)
+
+        self._work([partial(show, run) for run in self._runs(wanted, container)])
 
     # What is made.
 
-    def _take_runs(self, runs: deque[Run | MovingMaker], consumers: Consumers, demuxer: Demuxer | None) -> None:
+    def _work(self, pieces: Sequence[Piece]) -> None:
+        """Threads take the pieces from one queue, each with a track of its own."""
+        todo = deque(pieces)
+        threads = _threads(self._task, self._facts, len(todo))
+        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
+            for done in [pool.submit(self._take_pieces, todo) for _ in range(threads)]:
+                done.result()
+
+    def _take_pieces(self, todo: deque[Piece]) -> None:
         track: Track | None = None
         try:
-            while runs and not self._broken:
+            while todo and not self._broken:
                 try:
-                    run = runs.popleft()
+                    piece = todo.popleft()
                 except IndexError:
                     break
-                if track is None:
-                    track = self._open_track(demuxer)
-                if isinstance(run, Run):
-                    self._take_run(track, run, consumers)
-                elif self._wants(run):
-                    self._take_moving(track, run)
+                track = track or self._idle_track()
+                piece(track)
         except BaseException:
             self._broken = True
             raise
         finally:
             if track is not None:
-                track.close()
-            elif demuxer is not None:
-                demuxer.close()
+                self._idle.append(track)
 
-    def _open_track(self, demuxer: Demuxer | None) -> Track:
-        with self._clock.timing("open"):
-            track = Track(demuxer or Demuxer(self._source), self._facts, self._device, self._task.limits.held_bytes)
+    def _idle_track(self) -> Track:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            with self._clock.timing("open"):
+                return self._track(open_container(self._source))
+
+    def _track(self, container: Container) -> Track:
+        track = Track(container, self._facts, self._device, self._task.limits.held_bytes)
         with self._lock:
             self._tracks.append(track)
         return track
 
-    def _take_run(self, track: Track, run: Run, consumers: Consumers) -> None:
-        left = [instant for instant in run.instants if any(self._wants(m) for m, _ in consumers[instant])]
+    def _make(self, run: Run, consumers: Consumers, track: Track) -> None:
+        def wanted(instant: Instant) -> bool:
+            return any(self._wants(maker) for maker, _ in consumers[instant])
+
+        def lost(instant: Instant, failure: Failure) -> None:
+            for maker, _ in consumers[instant]:
+                self._fail(maker.job, maker.output, maker.asked, failure)
+                self._end_if_over(maker.job)
+
+        for shown in self._frames(track, run, wanted, lost):
+            self._hand_out(self._view(track, shown), consumers[shown.instant])
+
+    def _frames(
+        self,
+        track: Track,
+        run: Run,
+        wanted: Callable[[Instant], bool],
+        lost: Callable[[Instant, Failure], None],
+    ) -> Iterator[Shown]:
+        """The frames of a run; `lost` hears of those that cannot be decoded. Raises failures that may pass."""
+        left = [instant for instant in run.instants if wanted(instant)]
         while left and not self._broken:
             try:
                 for shown in self._timed(track.frames(Run(tuple(left)))):
                     left.remove(shown.instant)
-                    self._hand_out(track, shown, consumers[shown.instant])
+                    yield shown
                     if self._broken:
                         return
             except Failure as failure:
                 if failure.retry:
                     raise
-                for maker, _ in consumers[left.pop(0)]:
-                    self._fail(maker.job, maker.output, maker.asked, failure)
-                    self._end_if_over(maker.job)
-                left = [instant for instant in left if any(self._wants(m) for m, _ in consumers[instant])]
+                lost(left.pop(0), failure)
+                left = [instant for instant in left if wanted(instant)]
 
-    def _take_moving(self, track: Track, maker: MovingMaker) -> None:
+    def _make_moving(self, maker: MovingMaker, track: Track) -> None:
+        if not self._wants(maker):
+            return
         try:
             maker.make(self._views(track, maker))
         except _Unwanted:
@@ -214,7 +285,7 @@ class Rendering:
         self._end_if_over(maker.job)
 
     def _views(self, track: Track, maker: MovingMaker) -> Iterator[View]:
-        instants = Lazy(lambda n: self._instant(maker, n), range(len(maker.ats)))
+        instants = Lazy(lambda n: Instant(self._facts.ticks(maker.ats[n])), range(len(maker.ats)))
         for shown in self._timed(track.frames(Run(instants, in_turn=True))):
             if self._broken or not self._wants(maker):
                 raise _Unwanted
@@ -229,8 +300,14 @@ class Rendering:
                 return
             yield shown
 
-    def _hand_out(self, track: Track, shown: Shown, takers: list[tuple[Maker, int]]) -> None:
-        view = self._view(track, shown)
+    def _view(self, track: Track, shown: Shown) -> View:
+        look = track.look(shown.frame)
+        view = self._studio.view(shown.frame, shown.pts, look, shown.exact)
+        if not self._measured:
+            self._tell_measured(*self._studio.nominal_display(view), look.colour.warning)
+        return view
+
+    def _hand_out(self, view: View, takers: list[tuple[Maker, int]]) -> None:
         for maker, index in takers:
             if not self._wants(maker):
                 continue
@@ -240,12 +317,6 @@ class Rendering:
                 self._fail(maker.job, maker.output, maker.asked, failure)
             self._end_if_over(maker.job)
 
-    def _view(self, track: Track, shown: Shown) -> View:
-        view = self._studio.view(shown.frame, shown.pts, sample_aspect(track.stream), shown.exact)
-        if not self._measured:
-            self._tell_measured(*self._studio.nominal_display(view))
-        return view
-
     def _wants(self, maker: Making) -> bool:
         return not maker.over and maker.job not in self._over
 
@@ -254,7 +325,7 @@ class Rendering:
     def _times(self) -> StageTimes:
         return StageTimes(**{stage: self._clock.spent(stage) for stage in StageTimes.model_fields})
 
-    def _tell_measured(self, width: int, height: int) -> None:
+    def _tell_measured(self, width: int, height: int, warning: str | None = None) -> None:
         with self._lock:
             if self._measured:
                 return
@@ -267,7 +338,7 @@ class Rendering:
                 height=height,
                 codec=facts.codec,
                 fps=facts.fps,
-                warnings=facts.warnings,
+                warnings=facts.warnings if warning is None else (*facts.warnings, warning),
             ),
             b"",
         )
@@ -301,14 +372,37 @@ def _one_group(ticks: int) -> int:
     return 0
 
 
+def _is_searched(asked: Thumbnail | Thumbnails | Sprite) -> bool:
+    return asked.at == "best" if isinstance(asked, Thumbnail) else asked.pick == "best"
+
+
+def _intervals(
+    asked: Thumbnail | Thumbnails | Sprite, facts: Facts, limits: Limits
+) -> tuple[tuple[Interval, ...], int]:
+    """Where the best is searched for, and how many keyframes of each are looked at."""
+    if isinstance(asked, Thumbnail):
+        return ((Fraction(0), facts.duration),), OF_A_VIDEO
+    ats, _ = series(asked, facts.duration, limits.pictures)
+    _, end, _ = span(asked, facts.duration)
+    return tuple(pairwise((*ats, end))), OF_AN_INTERVAL
+
+
 def _instants(
-    asked: Thumbnail | Thumbnails | Sprite, demuxer: Demuxer, facts: Facts, limits: Limits
+    asked: Thumbnail | Thumbnails | Sprite,
+    container: Container,
+    facts: Facts,
+    limits: Limits,
+    choices: Sequence[Choice | None],
 ) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
         return series(asked, duration, limits.pictures)
     if isinstance(asked.at, FrameNumber):
-        return [time_of_frame(demuxer, facts, asked.at.frame)], []
+        return [time_of_frame(container, facts, asked.at.frame)], []
+    if asked.at == "best":
+        if choices[0] is None:
+            raise DecodeFailed("no picture of it can be decoded: the video is damaged, give another")
+        return [choices[0].time], []
     at = asked.at.seconds(duration)
     if at > duration:
         raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")

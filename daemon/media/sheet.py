@@ -5,27 +5,44 @@ from math import ceil
 
 import numpy as np
 
+from daemon.errors import BadJob
 from daemon.media.device import RGB
-from daemon.media.geometry import Size
+from daemon.media.encode import MAX_SIDE as MAX_PICTURE_SIDE
+from daemon.media.geometry import MAX_PIXELS, Size
 
 MAX_SIDE = 4096  # MediaConvert refuses taller ones; WebP ends at 16383
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How `count` tiles of `tile` size lie on sheets: left to right, top to bottom, the last sheet cut to its rows."""
+    """How `count` tiles of `tile` size lie on sheets: left to right, top to bottom. The last sheet is cut to its rows,
+    unless they are `padded`: then all sheets are of one size."""
 
     tile: Size
     columns: int
     rows: int
     count: int
+    padded: bool = False
 
     @classmethod
-    def fitting(cls, tile: Size, columns: int, rows: int, count: int) -> "Grid":
-        """At most `columns` x `rows` tiles a sheet, fewer where a side would be longer than 4096 pixels."""
+    def fitting(cls, tile: Size, columns: int, rows: int, count: int, padded: bool = False) -> "Grid":
+        """At most `columns` x `rows` tiles a sheet: fewer where a side would be longer than 4096 pixels, or where
+        there are fewer tiles."""
         across = max(1, min(columns, MAX_SIDE // tile[0], count))
-        down = max(1, min(rows, MAX_SIDE // tile[1]))
-        return cls(tile, across, down, count)
+        down = max(1, min(rows, MAX_SIDE // tile[1], ceil(count / across)))
+        return cls(tile, across, down, count, padded)
+
+    @classmethod
+    def whole(cls, tile: Size, columns: int, rows: int, count: int) -> "Grid":
+        """Just `columns` x `rows` tiles a sheet, for readers that are not told how many there are. Raises BadJob where
+        a JPEG could not hold them."""
+        width, height = columns * tile[0], rows * tile[1]
+        if max(width, height) > MAX_PICTURE_SIDE["jpeg"] or width * height > MAX_PIXELS:
+            raise BadJob(
+                f"sheets of {columns}x{rows} tiles of {tile[0]}x{tile[1]} would be {width}x{height}, more than a JPEG "
+                "may have (65500 pixels a side, 64 megapixels): give fewer columns or rows, or a smaller width"
+            )
+        return cls(tile, columns, rows, count, padded=True)
 
     @property
     def per_sheet(self) -> int:
@@ -40,7 +57,8 @@ class Grid:
 
     def size(self, sheet: int) -> Size:
         """(width, height) of a sheet in pixels."""
-        return self.columns * self.tile[0], ceil(self.tiles_on(sheet) / self.columns) * self.tile[1]
+        rows = self.rows if self.padded else ceil(self.tiles_on(sheet) / self.columns)
+        return self.columns * self.tile[0], rows * self.tile[1]
 
     def place(self, index: int) -> tuple[int, int, int]:
         """Sheet number, x and y of the tile's upper left corner in pixels."""

@@ -23,7 +23,7 @@ from av.stream import Discard
 from numpy.typing import NDArray
 
 from daemon.errors import SourceUnreadable
-from daemon.media.demux import is_boxed, open_container, plain
+from daemon.media.demux import is_boxed, open_input, plain
 from daemon.media.source import Opening, Source
 
 Samples = NDArray[np.float32]  # (channels, samples)
@@ -59,7 +59,7 @@ def open_sound(source: Source, start: Fraction, end: Fraction) -> Sound:
     """The sound from `start` to `end`, seconds on the container's own time line. Raises NoSound; SourceUnreadable."""
     opening = Opening(source)
     try:
-        container = open_container(opening, is_boxed(source))
+        container = open_input(opening, is_boxed(source))
     except (av.FFmpegError, ValueError, OSError) as error:
         _raise_if_unreadable(opening)
         raise NoSound(plain(error)) from None

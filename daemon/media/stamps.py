@@ -6,10 +6,11 @@ from heapq import heappop, heappush
 from math import floor
 
 from daemon.errors import AtPastEnd
-from daemon.media.demux import Demuxer, Facts
+from daemon.media.container import Container
+from daemon.media.demux import Facts
 
 
-def time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
+def time_of_frame(container: Container, facts: Facts, number: int) -> Fraction:
     """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
     up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
     if facts.timing == "counted":
@@ -17,10 +18,10 @@ def time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
         if at >= facts.duration:
             raise AtPastEnd(f"frame {number} is asked for, but the video ends after {float(facts.duration):.3f} s")
         return at
-    demuxer.rewind()
+    container.rewind()
     pending: list[int] = []
     passed = -1
-    for packet in demuxer.packets():
+    for packet in container.packets():
         stamp = packet.pts if facts.timing == "shown" else packet.dts
         if stamp is None or packet.is_discard or stamp < facts.start:
             continue
@@ -37,7 +38,7 @@ def time_of_frame(demuxer: Demuxer, facts: Facts, number: int) -> Fraction:
     raise AtPastEnd(f"frame {number} is asked for, but the video has {passed + 1} frames: the last is {passed}")
 
 
-def frames_between(demuxer: Demuxer, facts: Facts, start: Fraction, end: Fraction) -> "array[int]":
+def frames_between(container: Container, facts: Facts, start: Fraction, end: Fraction) -> "array[int]":
     """The presentation times of the frames shown after `start` and before `end` (seconds from the first frame), in
     ticks, ascending. Reads the packets from a key packet at or before `start` on."""
     after, before = facts.ticks(start), facts.ticks(end)
@@ -47,22 +48,22 @@ def frames_between(demuxer: Demuxer, facts: Facts, start: Fraction, end: Fractio
         return array("q", times[: max(0, -((times[0] - before) // facts.step))])
     seek, step = floor(after), 1 / facts.time_base
     while seek > facts.start:
-        demuxer.seek(seek)
-        found = _between(demuxer, facts, after, before, from_start=False)
+        container.seek(seek)
+        found = _between(container, facts, after, before, from_start=False)
         if found is not None:
             return found
         seek, step = seek - int(step), step * 4
-    demuxer.rewind()
-    return _between(demuxer, facts, after, before, from_start=True) or array("q")
+    container.rewind()
+    return _between(container, facts, after, before, from_start=True) or array("q")
 
 
 def _between(
-    demuxer: Demuxer, facts: Facts, after: Fraction, before: Fraction, *, from_start: bool
+    container: Container, facts: Facts, after: Fraction, before: Fraction, *, from_start: bool
 ) -> "array[int] | None":
     """None where no key packet was met early enough: frames may lie before where reading began."""
     entered = from_start
     found = set()
-    for packet in demuxer.packets():
+    for packet in container.packets():
         stamp = packet.pts if facts.timing == "shown" else packet.dts
         if stamp is not None and stamp >= facts.start and not packet.is_discard:
             entered = entered or (packet.is_keyframe and stamp <= after)

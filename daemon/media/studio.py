@@ -12,7 +12,7 @@ import numpy as np
 
 from daemon.job import Format
 from daemon.media.demux import Facts
-from daemon.media.device import RGB, Device, Frame
+from daemon.media.device import RGB, Device, Frame, Look, Pixels
 from daemon.media.encode import encode
 from daemon.media.geometry import Layout, Size, display_size
 
@@ -46,11 +46,11 @@ class View:
     seconds from the first frame. What was shaped from it is kept for outputs of the same layout."""
 
     frame: Frame
+    look: Look
     display: Size
-    sample_aspect: Fraction | None
     time: Fraction
     exact: bool
-    shaped: dict[Layout, RGB] = field(default_factory=dict)
+    shaped: dict[Layout, Pixels] = field(default_factory=dict)
 
 
 class Studio:
@@ -60,36 +60,44 @@ class Studio:
         self.device = device
         self.facts = facts
         self.background = background
+        self._background = np.array(background, np.uint8)
         self.clock = clock
 
-    def view(self, frame: Frame, pts: int, sample_aspect: Fraction | None, exact: bool) -> View:
-        display = display_size((frame.width, frame.height), sample_aspect, frame.rotation)
-        return View(frame, display, sample_aspect, self.facts.seconds(pts), exact)
+    def view(self, frame: Frame, pts: int, look: Look, exact: bool) -> View:
+        display = display_size((frame.width, frame.height), look.sample_aspect, look.orientation.swapped)
+        return View(frame, look, display, self.facts.seconds(pts), exact)
 
     def nominal_display(self, view: View) -> Size:
         """The display size of the video as a whole: its own coded size, shown as this frame is."""
         coded = (self.facts.width, self.facts.height)
-        return display_size(coded, view.sample_aspect, view.frame.rotation) if all(coded) else view.display
+        look = view.look
+        return display_size(coded, look.sample_aspect, look.orientation.swapped) if all(coded) else view.display
 
     def shape(self, view: View, layout: Layout) -> RGB:
-        """The picture, uint8, shape (height, width, 3) of `layout.size`."""
+        """The picture, uint8, shape (height, width, 3) of `layout.size`, what is transparent laid over the
+        background."""
+        return self._over_background(self.shape_with_alpha(view, layout))
+
+    def shape_with_alpha(self, view: View, layout: Layout) -> Pixels:
+        """As `shape`, but (height, width, 4) with straight alpha where some of it is transparent. What is padded is
+        laid over the background as a whole."""
         if layout not in view.shaped:
             with self.clock.timing("resize"):
-                view.shaped[layout] = self._shape(view.frame, layout)
+                view.shaped[layout] = self._shape(view, layout)
         return view.shaped[layout]
 
-    def encode(self, picture: RGB, format: Format, quality: int | None) -> bytes:
+    def encode(self, picture: Pixels, format: Format, quality: int | None) -> bytes:
         with self.clock.timing("encode"):
             return encode(picture, format, quality)
 
-    def _shape(self, frame: Frame, layout: Layout) -> RGB:
+    def _shape(self, view: View, layout: Layout) -> Pixels:
         width, height = layout.scaled
-        turns = round(frame.rotation / 90) % 4
-        small = self.device.resize(frame, (height, width) if turns % 2 else (width, height))
-        upright = np.rot90(small, turns) if turns else small
+        orientation = view.look.orientation
+        lying = (height, width) if orientation.swapped else (width, height)
+        upright = orientation.turn(self.device.resize(view.frame, lying, view.look.colour))
         return np.ascontiguousarray(self._centre(upright, layout.size))
 
-    def _centre(self, picture: RGB, size: Size) -> RGB:
+    def _centre(self, picture: Pixels, size: Size) -> Pixels:
         height, width = picture.shape[:2]
         if (width, height) == size:
             return picture
@@ -97,7 +105,14 @@ class Studio:
         cut = picture[top : top + size[1], left : left + size[0]]
         if cut.shape[:2] == (size[1], size[0]):
             return cut
-        canvas = np.broadcast_to(np.array(self.background, np.uint8), (size[1], size[0], 3)).copy()
+        canvas = np.broadcast_to(self._background, (size[1], size[0], 3)).copy()
         y, x = (size[1] - cut.shape[0]) // 2, (size[0] - cut.shape[1]) // 2
-        canvas[y : y + cut.shape[0], x : x + cut.shape[1]] = cut
+        canvas[y : y + cut.shape[0], x : x + cut.shape[1]] = self._over_background(cut)
         return canvas
+
+    def _over_background(self, picture: Pixels) -> RGB:
+        if picture.shape[2] == 3:
+            return picture
+        cover = picture[..., 3:].astype(np.uint16)
+        mixed: RGB = ((picture[..., :3] * cover + self._background * (255 - cover) + 127) // 255).astype(np.uint8)
+        return mixed

@@ -16,8 +16,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed
-from daemon.media.demux import Demuxer, Facts
-from daemon.media.device import Decoder, Device, Frame
+from daemon.media.container import Container
+from daemon.media.demux import Facts
+from daemon.media.device import Decoder, Device, Frame, Look
 from daemon.media.plan import Instant, Run
 from daemon.media.reading import Entry, NoKeyPacket, Reading, Shown
 
@@ -60,15 +61,16 @@ class Counted:
 class Track:
     """One opening of a source and its decoder; for one thread."""
 
-    def __init__(self, demuxer: Demuxer, facts: Facts, device: Device, held_bytes: int = HELD_BYTES) -> None:
-        self._demuxer = demuxer
+    def __init__(self, container: Container, facts: Facts, device: Device, held_bytes: int = HELD_BYTES) -> None:
+        self._container = container
         self._facts = facts
-        self._decoder = Counted(device.decoder(demuxer.stream))
+        self._device = device
+        self._decoder = Counted(container.decoder(device))
         self._held_bytes = held_bytes
 
-    @property
-    def stream(self) -> VideoStream:
-        return self._demuxer.stream
+    def look(self, frame: Frame) -> Look:
+        """How a frame of this track is to be seen."""
+        return self._container.look(self._device, frame)
 
     def frames(self, run: Run) -> Iterator[Shown]:
         """Yields once for each instant of the run. Raises DecodeFailed for the first that has no frame."""
@@ -95,7 +97,7 @@ class Track:
 
     def close(self) -> None:
         self._decoder.reset()
-        self._demuxer.close()
+        self._container.close()
 
     # Exact: the frame shown at the instant.
 
@@ -107,7 +109,7 @@ class Track:
         step = 1 / self._facts.time_base
         failures = 0
         while remaining:
-            reading = Reading(self._demuxer, self._decoder, start, self._held_bytes)
+            reading = Reading(self._container, self._decoder, start, self._held_bytes)
             try:
                 for shown in reading.frames(list(remaining)):
                     remaining.remove(shown.instant)
@@ -131,7 +133,7 @@ class Track:
         done = 0
         while done < len(instants):
             lost = len(instants)
-            reading = Reading(self._demuxer, self._decoder, Entry(instants[done].limit), self._held_bytes)
+            reading = Reading(self._container, self._decoder, Entry(instants[done].limit), self._held_bytes)
             try:
                 for shown in reading.frames(instants[done:]):
                     if shown.instant != instants[done]:
@@ -166,7 +168,7 @@ class Track:
             before, after = self._key_packets_around(instant, seek is not None)
         chosen = _nearer(instant, before, after) if instant.how == "nearest" else before or after
         if instant.how == "nearest" and before is not None and after is None and self._facts.cut is not None:
-            following = self._demuxer.next_keyframe(before.packet.dts or before.pts)
+            following = self._container.next_keyframe(before.packet.dts or before.pts)
             if following is not None and following - instant.ticks < instant.ticks - before.pts:
                 raise self._no_frame(instant)
         if chosen is None:
@@ -183,14 +185,14 @@ class Track:
     def _key_packets_around(self, instant: Instant, sought: bool) -> tuple[KeyPacket | None, KeyPacket | None]:
         """The last key packet shown at or before the instant, and the first after it where that was met."""
         before: KeyPacket | None = None
-        for packet in self._demuxer.packets():
+        for packet in self._container.packets():
             dts = packet.dts
             if packet.is_keyframe and not packet.is_discard and packet.pts is not None:
                 if packet.pts > instant.limit:
                     return before, KeyPacket(packet.pts, packet)
                 if before is None or packet.pts > before.pts:
                     before = KeyPacket(packet.pts, packet)
-                following = self._demuxer.next_keyframe(packet.pts if dts is None else dts)
+                following = self._container.next_keyframe(packet.pts if dts is None else dts)
                 if instant.how == "keyframe" and following is not None and following > instant.limit:
                     break
             # Past the instant no packet can be shown at or before it any more; the nearest may still follow.
@@ -234,23 +236,24 @@ class Track:
         times: list[int] = []
         counted = self._facts.start
         begun = False
-        for packet in self._demuxer.packets():
+        for packet in self._container.packets():
             begun = begun or packet.is_keyframe or seek is None
             if not begun:
                 continue
-            known = packet.dts if self._facts.timing == "ordered" else None
-            heappush(times, counted if known is None else known)
-            counted += self._facts.step
+            if self._facts.timing == "ordered" and packet.dts is not None:
+                heappush(times, packet.dts)
             for frame in self._decoder.decode(packet, needed=True):
-                yield heappop(times), frame
+                yield heappop(times) if times else counted, frame
+                counted += self._facts.step
         for frame in self._decoder.drain():
             yield heappop(times) if times else counted, frame
+            counted += self._facts.step
 
     def _go_to(self, seek: int | None) -> None:
         if seek is None:
-            self._demuxer.rewind()
+            self._container.rewind()
         else:
-            self._demuxer.seek(seek)
+            self._container.seek(seek)
 
     def _no_frame(self, instant: Instant) -> DecodeFailed:
         at = float(self._facts.seconds(instant.limit))

@@ -1,6 +1,6 @@
 """A folder of pictures: each attempt writes to a staging folder of its own, and is published by renaming.
 
-    <root>/.staging/<name>/        files of one attempt, none of them seen by anybody
+    <root>/.staging/<name>/        files of one attempt, some in folders within, none of them seen by anybody
     <root>/<destination>/          published, the manifest last of all
 
 Publication can be begun again by anyone at any point, and by two at once: whatever was moved already is not there to
@@ -56,6 +56,8 @@ class Staging:
         try:
             for file, data in files.items():
                 path = self._path / file
+                for folder in reversed(Path(file).parents[:-1]):
+                    (self._path / folder).mkdir(exist_ok=True)
                 descriptors.append(descriptor := os.open(path, _NEW, 0o644))
                 written.append(path)
                 view = memoryview(data)
@@ -78,8 +80,11 @@ class Staging:
             os.fsync(descriptor)
 
     def remove(self, file: str) -> None:
-        """A file that is not wanted after all."""
+        """A file that is not wanted after all, and the folders that hold nothing else."""
         (self._path / file).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for folder in Path(file).parents[:-1]:
+                (self._path / folder).rmdir()
 
     def discard(self) -> None:
         """Removes all of it, and the common folder where it was the last."""
@@ -122,14 +127,15 @@ class Folder:
     def publish(self, name: str, destination: str) -> None:
         """Moves what was staged under `name` to the destination: as a whole where that is new, else file by file,
         the manifest last. Does nothing where it was moved already. Raises StoreFailure; and BadJob, before anything
-        is moved, where another job's folder has the name of a file."""
+        is moved, where another job's folder has the name of a file, or its file that of a folder."""
         staging, target = self.root / STAGING / name, self.root / destination
         with _store_failures(f"publishing to {destination}"):
             self._make_parents(target)
             try:
                 if target.exists():
                     raise OSError(errno.EEXIST, "there are files")
-                _sync_folder(staging)
+                for folder in _tree(staging)[0]:
+                    _sync_folder(staging / folder)
                 staging.rename(target)
             except FileNotFoundError:
                 pass  # all of it was moved before
@@ -150,20 +156,27 @@ class Folder:
         somebody else had just finished, it is put back."""
         try:
             ours = (staging / MANIFEST).read_bytes()
-            files = sorted(os.listdir(staging), key=lambda file: file == MANIFEST)
+            folders, files = _tree(staging)
         except FileNotFoundError:
             return  # somebody else has moved them
         for file in files:
             if (target / file).is_dir():
                 raise BadJob(f"destination: {(target / file).relative_to(self.root)} is a folder, not a file")
+        for folder in folders[1:]:
+            if (target / folder).is_file():
+                raise BadJob(f"destination: {(target / folder).relative_to(self.root)} is a file, not a folder")
         with contextlib.suppress(FileNotFoundError):
             aside = staging / f"{_ASIDE}{new_ulid()}"
             (target / MANIFEST).rename(aside)
             _put_back(ours, aside, target)
             _sync_folder(target)
-        for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            for folder in folders[1:]:
+                (target / folder).mkdir(exist_ok=True)
+        for file in sorted(files, key=lambda file: file == MANIFEST):
             if file == MANIFEST:
-                _sync_folder(target)
+                for folder in folders:
+                    _sync_folder(target / folder)
             if not file.startswith(_ASIDE):
                 with contextlib.suppress(FileNotFoundError):
                     (staging / file).rename(target / file)
@@ -212,6 +225,18 @@ class Folder:
                     os.fsync(file.fileno())
             finally:
                 probe.unlink(missing_ok=True)
+
+
+def _tree(top: Path) -> tuple[list[str], list[str]]:
+    """Folders and files, as paths below `top`: a folder comes before those within, the first is `top` itself."""
+    folders: list[str] = [""]
+    files: list[str] = []
+    for folder in folders:  # which grows
+        with os.scandir(top / folder) as entries:
+            for entry in entries:
+                found = folders if entry.is_dir(follow_symlinks=False) else files
+                found.append(os.path.join(folder, entry.name))
+    return folders, files
 
 
 def _put_back(ours: bytes, aside: Path, target: Path) -> None:

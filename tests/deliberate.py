@@ -1,0 +1,182 @@
+"""Deliberate faults, one in each stage: a pytest plugin that makes one of them, named in DELIBERATE_FAULT.
+
+`test_deliberate_faults.py` runs the suite with each and expects it to notice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from daemon.media import (
+    best,
+    colour,
+    cpu,
+    deinterlace,
+    demux,
+    geometry,
+    outputs,
+    plan,
+    reading,
+    render,
+    scale,
+    sheet,
+    stills,
+    studio,
+)
+from daemon.media.orientation import UPRIGHT, Orientation
+from daemon.media.select import Stamp
+from kernels import hdr
+
+ENVIRONMENT = "DELIBERATE_FAULT"
+PICTURES, FRAMES = "tests/test_pictures.py", "tests/test_frames.py"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`make` breaks something; `noticed_by`: the part of the suite that must fail then."""
+
+    name: str
+    make: Callable[[], None]
+    noticed_by: str = PICTURES
+
+
+def _set(owner: Any, name: str, value: Any) -> Callable[[], None]:
+    return lambda: setattr(owner, name, value)
+
+
+def _around(owner: Any, name: str, change: Callable[..., Any]) -> Callable[[], None]:
+    """`change(result, *arguments)` instead of the result of a function."""
+    right = getattr(owner, name)
+    return _set(owner, name, lambda *args, **kwargs: change(right(*args, **kwargs), *args))
+
+
+def _in_look(**fields: Any) -> Callable[[], None]:
+    return _around(cpu.CpuDevice, "look", lambda look, *_: replace(look, **fields))
+
+
+def _in_colour(**fields: Any) -> Callable[[], None]:
+    return _around(cpu, "colour_of", lambda found, *_: replace(found, **fields))
+
+
+def _later(found: list[int | None], stamps: Any, limits: Any) -> list[int | None]:
+    """The frame after the one that is shown, where there is one."""
+    order = sorted(range(len(stamps)), key=lambda n: stamps[n].pts)
+    after = dict(zip(order, [*order[1:], order[-1]], strict=True))
+    return [None if n is None else after[n] for n in found]
+
+
+_OTHER_MATRICES = {**colour._MATRICES, 1: "bt601", 5: "bt709", 6: "bt709"}
+
+
+def _swapped(picture: Any, *_: Any) -> Any:
+    return picture[..., [2, 1, 0, *range(3, picture.shape[2])]]
+
+
+def _scaled_down(luminance: Any, peak: float) -> Any:
+    return luminance * hdr.SDR_WHITE / peak
+
+
+def _as_it_is(image: Any, *_: Any, **__: Any) -> Any:
+    return image.convert("RGB")
+
+
+def _other_way(found: Orientation, _: Any) -> Orientation:
+    return Orientation(True, not found.flip_x, not found.flip_y) if found.swapped else found
+
+
+def _unflipped(found: Orientation, _: Any) -> Orientation:
+    return UPRIGHT if found.flip_x != found.flip_y and not found.swapped else found
+
+
+def _upside_down(look: Any, *_: Any) -> Any:
+    return replace(look, sample_aspect=look.sample_aspect and 1 / look.sample_aspect)
+
+
+def _opaque_mix(straight: Any, *_: Any) -> Any:
+    if straight is None:
+        return None
+    mixed = straight.copy()
+    mixed[..., 3] = 255
+    return mixed
+
+
+def _keyframe(rendering: Any, maker: Any, n: int) -> plan.Instant:
+    return plan.Instant(rendering._facts.ticks(maker.ats[n]), "keyframe")
+
+
+def _rounded_up(instant: Any) -> int:
+    return -(-instant.ticks.numerator // instant.ticks.denominator)
+
+
+def _without_last(made: Any, *_: Any) -> Any:
+    return made[0][:-1] or made[0], made[1]
+
+
+def _column_by_column(place: Any, grid: Any, _: int) -> Any:
+    return place[0], place[2] * grid.tile[0] // grid.tile[1], place[1] * grid.tile[1] // grid.tile[0]
+
+
+def _one_further(place: Any, grid: Any, _: int) -> Any:
+    return place[0], place[1] + grid.tile[0], place[2]
+
+
+def _worst(found: Any, _: Any) -> Any:
+    return replace(found, blank=False, value=round(1 - found.value, 4))
+
+
+FAULTS = (
+    # Colour
+    Fault("matrix of the other standard", _set(colour, "_MATRICES", _OTHER_MATRICES)),
+    Fault("BT.601 for all that is untagged", _set(colour, "untagged_matrix", lambda height: "bt601")),
+    Fault("BT.709 for all that is untagged", _set(colour, "untagged_matrix", lambda height: "bt709")),
+    Fault("full range for all", _set(colour, "_is_full", lambda *_: True)),
+    Fault("limited range for all", _set(colour, "_is_full", lambda *_: False)),
+    Fault("range of grey ignored", _set(scale, "_is_narrow", lambda _: False)),
+    Fault("red and blue swapped", _around(cpu, "scale", _swapped)),
+    Fault("YCgCo as if it were BT.709", _set(colour, "_MATRICES", {**colour._MATRICES, 8: "bt709"})),
+    Fault("HDR shown as SDR", _in_colour(transfer="sdr", primaries="bt709")),
+    Fault("HLG as if it were PQ", _set(colour, "_TRANSFERS", {16: "pq", 18: "pq"})),
+    Fault("highlights clipped", _set(hdr, "tone_map", lambda luminance, peak: np.minimum(luminance, hdr.SDR_WHITE))),
+    Fault("highlights scaled down with all else", _set(hdr, "tone_map", _scaled_down)),
+    Fault("peak of the source ignored", _set(colour, "_peak", lambda _: hdr.NOMINAL_PEAK)),
+    Fault("primaries ignored", _in_colour(primaries="bt709")),
+    Fault("colour profiles ignored", _set(stills.ImageCms, "profileToProfile", _as_it_is)),
+    # Shape
+    Fault("rotation and flips ignored", _in_look(orientation=UPRIGHT)),
+    Fault("turned the wrong way", _around(cpu, "orientation_of", _other_way)),
+    Fault("flips ignored", _around(cpu, "orientation_of", _unflipped)),
+    Fault("sample aspect ignored", _in_look(sample_aspect=None)),
+    Fault("sample aspect upside down", _around(cpu.CpuDevice, "look", _upside_down)),
+    Fault("EXIF ignored", _set(stills.ImageOps, "exif_transpose", lambda image: image)),
+    Fault("one pixel less", _around(geometry, "_scaled", lambda size, *_: (max(1, size[0] - 1), size[1]))),
+    # Fields, bits, alpha
+    Fault("comb left in", _set(scale, "deinterlace", lambda frame: frame)),
+    Fault("the other field", _set(deinterlace, "_HOW", "mode=frame:deint=all:parity=bff")),
+    Fault("alpha ignored", _set(scale, "_may_be_transparent", lambda _: False)),
+    Fault("colours mixed with hidden ones", _around(scale, "_transparent", _opaque_mix)),
+    Fault("no background", _set(studio.Studio, "_over_background", lambda self, picture: picture[..., :3])),
+    # Time
+    Fault("one frame late", _around(reading, "pick", _later), FRAMES),
+    Fault("the keyframe instead", _set(render.Rendering, "_instant", _keyframe)),
+    Fault("times rounded up", _set(plan.Instant, "limit", property(_rounded_up)), FRAMES),
+    Fault("time of the container", _around(demux, "_begin", lambda begun, _: (0, begun[1])), FRAMES),
+    Fault("discarded frames shown", _set(reading, "Stamp", lambda pts, key, shown: Stamp(pts, key)), FRAMES),
+    Fault("last picture missing", _around(outputs, "series", _without_last), "tests/test_series.py"),
+    Fault("pictures of WebP all alike in length", _around(stills, "_webp_ticks", lambda ticks, _: [100] * len(ticks))),
+    # Sheets and indexes
+    Fault("tiles column by column", _around(sheet.Grid, "place", _column_by_column), "tests/test_sheet.py"),
+    Fault("one tile further on", _around(sheet.Grid, "place", _one_further), "tests/test_sheet.py"),
+    # The best
+    Fault("blank pictures are as good", _around(best, "score", _worst), "tests/test_best.py"),
+    Fault("no second look", _set(best.Search, "further", lambda self: range(0)), "tests/test_best.py"),
+)
+
+
+def pytest_configure() -> None:
+    name = os.environ[ENVIRONMENT]
+    next(fault for fault in FAULTS if fault.name == name).make()

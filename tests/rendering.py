@@ -1,0 +1,71 @@
+"""A whole task of a worker in this process: a file and outputs in, the encoded files and the report's events out."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from daemon.errors import from_dict
+from daemon.job import Job
+from daemon.media.cpu import CpuDevice
+from daemon.media.render import Rendering
+from daemon.media.source import FileSource
+from daemon.report import OutputReport
+from daemon.task import FileMade, OutputFailed, OutputMade, SourceMeasured, Task, TaskOver
+
+
+@dataclass
+class Rendered:
+    files: dict[str, bytes]
+    reports: dict[str, OutputReport]
+    warnings: list[str]
+    source: SourceMeasured | None
+    over: TaskOver
+
+    @property
+    def source_warnings(self) -> tuple[str, ...]:
+        return self.source.warnings if self.source else ()
+
+    def picture(self, name: str) -> np.ndarray[Any, Any]:
+        """uint8 (height, width, 3 or 4)."""
+        image = Image.open(io.BytesIO(self.files[name]))
+        return np.asarray(image if image.mode in ("RGB", "RGBA") else image.convert("RGB"))
+
+
+def render(
+    path: Path, outputs: Sequence[Mapping[str, Any]], *, threads: int = 1, background: tuple[int, int, int] = (0, 0, 0)
+) -> Rendered:
+    """Raises what the task, or one of its outputs, failed with."""
+    job = Job.check({"source": str(path), "outputs": [dict(output) for output in outputs]})
+    rendered = Rendered({}, {}, [], None, TaskOver())
+    failed: list[OutputFailed] = []
+
+    def emit(event: object, body: bytes) -> None:
+        match event:
+            case FileMade():
+                rendered.files[event.name] = body
+            case OutputMade():
+                rendered.reports[event.report.name] = event.report
+                rendered.warnings += event.warnings
+            case OutputFailed():
+                failed.append(event)
+            case SourceMeasured():
+                rendered.source = event
+
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        task = Task(jobs=(job.outputs,), threads=threads, background=background)
+        rendered.over = Rendering(task, FileSource(descriptor), {}, CpuDevice(), emit).run()
+    finally:
+        os.close(descriptor)
+    for each in (rendered.over, *failed):
+        if each.code is not None:
+            raise from_dict(each.model_dump())
+    return rendered
