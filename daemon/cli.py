@@ -308,7 +308,8 @@ def _job_of(video: str, options: dict[str, Any]) -> Job:
     moving = next((kind for kind in ("clip", "animation") if options.get(kind)), None)
     if moving is not None:
         said = {key: value for key, value in options.items() if key != moving}
-        return Job.check({"source": video, "outputs": [{"output": moving, "name": _stem(video), **said}]})
+        # Not the video's own name: a clip beside it would take its place.
+        return Job.check({"source": video, "outputs": [{"output": moving, "name": f"{_stem(video)}-{moving}", **said}]})
     if stray := next((key for key in ("duration", "fps") if key in options), None):
         raise BadJob(f"--{stray} goes with --clip or --animation")
     series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end") if key in options}
