@@ -6,6 +6,8 @@ the chart itself, laid as a player would show it. Colours may differ by `LIMIT` 
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -447,6 +449,32 @@ def test_still(name: str, tmp_path: Path) -> None:
         render(path, (ONE | {"at": 1},))
     with pytest.raises(AtPastEnd):
         render(path, (ONE | {"at": {"frame": 1}},))
+
+
+def test_bmp_whose_fourth_byte_is_unused_is_opaque(tmp_path: Path) -> None:
+    """BITMAPV4HEADER with a mask for alpha, and nothing but zeros in it."""
+    path = tmp_path / "unused.bmp"
+    pixels = np.dstack((CHART[::-1, :, ::-1], np.zeros(CHART.shape[:2], np.uint8)))
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, 192, 144, 1, 32, 3, pixels.nbytes, 2835, 2835, 0, 0) + masks
+    head = struct.pack("<2sIHHI", b"BM", 122 + pixels.nbytes, 0, 0, 122)
+    path.write_bytes(head + info + bytes(108 - len(info)) + pixels.tobytes())
+    assert Image.open(path).mode == "RGBA"
+    picture = render(path, (ONE,)).picture("p.png")
+    assert (picture == CHART).all()
+
+
+def test_jpegs_one_after_another_are_a_video(tmp_path: Path) -> None:
+    """Cameras stream so, and libav may take it for a picture."""
+    path = tmp_path / "stream.jpg"
+    data = io.BytesIO()
+    for n in range(8):
+        Image.fromarray(clips.draw(n, (160, 90))).save(data, "JPEG", quality=90)
+    path.write_bytes(data.getvalue())
+    rendered = render(path, [ONE | {"name": f"f{n}", "at": {"frame": n}} for n in range(8)])
+    assert [clips.read_number(rendered.picture(f"f{n}.png")) for n in range(8)] == list(range(8))
+    assert rendered.source is not None
+    assert rendered.source.duration == pytest.approx(8 / 25)
 
 
 def test_still_is_converted_from_its_colour_profile(tmp_path: Path) -> None:

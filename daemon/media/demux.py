@@ -208,8 +208,12 @@ class Demuxer:
 
     @property
     def is_still(self) -> bool:
-        """A picture file that holds but one: reads its first packets."""
-        return self._still is not None and sum(1 for _ in islice(self.packets(), 2)) == 1
+        """A picture file that holds but one."""
+        if self._still is None:
+            return False
+        pictures = sum(1 for _ in islice(self.packets(), 2))
+        self.rewind()
+        return pictures == 1
 
     def measure(self) -> "Facts":
         return measure(self)

@@ -167,6 +167,8 @@ def _as_srgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits of grey, which Pillow would clip to 8.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
+        image = image.convert("RGB")  # its fourth byte is not used
     transparent = image.has_transparency_data
     if (profile := image.info.get("icc_profile")) and image.mode in ("RGB", "RGBA", "L", "CMYK"):
         try:
