@@ -459,7 +459,8 @@ def test_bmp_whose_fourth_byte_is_unused_is_opaque(tmp_path: Path) -> None:
     info = struct.pack("<IiiHHIIiiII", 108, 192, 144, 1, 32, 3, pixels.nbytes, 2835, 2835, 0, 0) + masks
     head = struct.pack("<2sIHHI", b"BM", 122 + pixels.nbytes, 0, 0, 122)
     path.write_bytes(head + info + bytes(108 - len(info)) + pixels.tobytes())
-    assert Image.open(path).mode == "RGBA"
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
     picture = render(path, (ONE,)).picture("p.png")
     assert (picture == CHART).all()
 

@@ -135,6 +135,8 @@ class _PictureDecoder:
         try:
             self._image.seek(int(bytes(packet)))
             picture = _as_srgb(ImageOps.exif_transpose(self._image))
+            if self._image.format == "BMP" and picture.mode == "RGBA" and picture.getchannel("A").getbbox() is None:
+                picture = picture.convert("RGB")  # its fourth byte is not used
         except _UNREADABLE:
             return
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgba" if picture.mode == "RGBA" else "rgb24")
@@ -167,8 +169,6 @@ def _as_srgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits of grey, which Pillow would clip to 8.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.format == "BMP" and image.mode == "RGBA" and image.getextrema()[3] == (0, 0):
-        image = image.convert("RGB")  # its fourth byte is not used
     transparent = image.has_transparency_data
     if (profile := image.info.get("icc_profile")) and image.mode in ("RGB", "RGBA", "L", "CMYK"):
         try:
