@@ -506,7 +506,7 @@ def test_damaged_sound_is_told_of(clip_folder: Path, tmp_path: Path) -> None:
     assert len(warnings) == 1 and "sound: damaged in places" in warnings[0]
     assert report.frames == 50
     heard, rate, _ = sound_of(path)
-    assert abs(heard.size - 2 * rate) < 1024
+    assert abs(heard.size - 2 * rate) < 2048  # the last packet may be among the damaged ones
 
 
 # --- animations ---------------------------------------------------------------------------------------------------

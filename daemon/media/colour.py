@@ -11,6 +11,7 @@ The numbers are those of ITU-T H.273.
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
@@ -139,6 +140,8 @@ def _warning(frame: VideoFrame, codec_tag: str) -> str | None:
 def side_data(frame: VideoFrame) -> tuple[SideData, ...]:
     """What goes along with a frame, empty where PyAV does not know one of the kinds (such as EXIF)."""
     try:
-        return tuple(frame.side_data)  # type: ignore[arg-type]  # its stubs speak of a mapping, and iterate over names
+        # Of PyAV 18 iteration gives the data themselves, of PyAV 19 their names.
+        held: Any = frame.side_data
+        return tuple(each if isinstance(each, SideData) else held[each] for each in held)
     except ValueError:
         return ()
