@@ -14,7 +14,8 @@
     geometry.py   pure: how large, how cropped, how turned
     encode.py     RGB to WebP, JPEG, PNG, AVIF
     sheet.py      tiles to sheets
-    index.py      WebVTT
+    index.py      what players find tiles by: WebVTT, HLS, DASH, JSON
+    bif.py        the same for Roku, Plex and Emby
     outputs.py    what is made of the frames: one class per kind of output
     stamps.py     when frames are shown, read from the packets alone
     moving.py     outputs whose frames come in order, one after another

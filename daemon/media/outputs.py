@@ -273,6 +273,7 @@ def series(asked: Thumbnails | Sprite, duration: Fraction, most: int) -> tuple[l
     count = asked.count or ceil((end - start) / step)
     if count > most:
         raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures)")
-    if step < 1 and count > 1:
+    has_vtt = isinstance(asked, Thumbnails) or "vtt" in asked.indexes
+    if step < 1 and count > 1 and has_vtt:
         warnings.append(f"{asked.name}: less than 1 s between pictures: the video.js plugin only knows whole seconds")
     return [start + n * step for n in range(count)], warnings
