@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 
 from kernels.colour import Matrix, untagged_matrix
@@ -141,7 +141,8 @@ def side_data(frame: VideoFrame) -> tuple[SideData, ...]:
     """What goes along with a frame, empty where PyAV does not know one of the kinds (such as EXIF)."""
     try:
         # Of PyAV 18 iteration gives the data themselves, of PyAV 19 their names.
-        held: Any = frame.side_data
+        # A frame and its own list of them hold each other until the garbage is collected, hundreds of frames later.
+        held: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # not in its stubs
         return tuple(each if isinstance(each, SideData) else held[each] for each in held)
     except ValueError:
         return ()
