@@ -56,7 +56,9 @@ class Ask(Protocol):
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file with settings.", dir_okay=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-AtOption = Annotated[list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle". Repeatable.')]
+AtOption = Annotated[
+    list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle", "best". Repeatable.')
+]
 EveryOption = Annotated[str | None, typer.Option(help="A series: time between pictures.")]
 CountOption = Annotated[int | None, typer.Option(help="A series: how many pictures.")]
 SpriteOption = Annotated[bool, typer.Option("--sprite", help="The series as sheets of tiles and a WebVTT.")]
@@ -65,6 +67,7 @@ AnimationOption = Annotated[bool, typer.Option("--animation", help="A stretch as
 StartOption = Annotated[str | None, typer.Option(help="A series, clip or animation: from here.")]
 DurationOption = Annotated[str | None, typer.Option(help="A clip or animation: how long.")]
 FpsOption = Annotated[str | None, typer.Option(help="A clip or animation: frames a second.")]
+PickOption = Annotated[str | None, typer.Option(help='A series: "best" takes the best keyframe of each interval.')]
 EndOption = Annotated[str | None, typer.Option(help="A series: to here.")]
 WidthOption = Annotated[int | None, typer.Option(help="Pixels; one side alone keeps the aspect.")]
 HeightOption = Annotated[int | None, typer.Option(help="Pixels.")]
@@ -127,6 +130,7 @@ def run_command(
     animation: AnimationOption = False,
     start: StartOption = None,
     end: EndOption = None,
+    pick: PickOption = None,
     duration: DurationOption = None,
     fps: FpsOption = None,
     width: WidthOption = None,
@@ -171,6 +175,7 @@ def submit(
     animation: AnimationOption = False,
     start: StartOption = None,
     end: EndOption = None,
+    pick: PickOption = None,
     duration: DurationOption = None,
     fps: FpsOption = None,
     width: WidthOption = None,
@@ -274,7 +279,7 @@ def demo(
 # Jobs from the command line.
 
 
-_WHICH = ("at", "every", "count", "sprite", "clip", "animation", "start", "end", "duration", "fps")
+_WHICH = ("at", "every", "count", "sprite", "clip", "animation", "start", "end", "pick", "duration", "fps")
 _LOOK = ("width", "height", "short_side", "fit", "upscale", "format", "quality", "accuracy", "name")
 
 
@@ -312,7 +317,7 @@ def _job_of(video: str, options: dict[str, Any]) -> Job:
         return Job.check({"source": video, "outputs": [{"output": moving, "name": f"{_stem(video)}-{moving}", **said}]})
     if stray := next((key for key in ("duration", "fps") if key in options), None):
         raise BadJob(f"--{stray} goes with --clip or --animation")
-    series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end") if key in options}
+    series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end", "pick") if key in options}
     outputs: list[dict[str, Any]] = []
     ats = options.get("at") or ([] if series else ["middle"])
     for n, at in enumerate(ats, 1):
