@@ -4,8 +4,10 @@ What was made is read back with PyAV and Pillow, the number off each picture; th
 """
 
 import functools
+import gc
 import os
 import weakref
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -28,11 +30,13 @@ from daemon.media.clip import crf, even
 from daemon.media.cpu import CpuDevice
 from daemon.media.demux import Demuxer, measure
 from daemon.media.geometry import Layout
+from daemon.media.moving import MovingMaker
 from daemon.media.plan import Instant, Run
 from daemon.media.render import Rendering
 from daemon.media.sink import Sink
 from daemon.media.source import FileSource
 from daemon.media.stamps import frames_between
+from daemon.media.studio import View
 from daemon.media.video import Track
 from daemon.report import OutputReport
 from daemon.store.headers import picture_header
@@ -357,6 +361,29 @@ def test_the_first_frame_comes_before_the_last_is_read(clip_folder: Path, monkey
             assert sum(1 for _ in frames) == len(times) - 1
 
 
+@pytest.mark.parametrize("name", ["h264", "h264-interlaced-ts", "mpeg4-avi-b"])
+def test_decoded_frames_are_let_go(
+    name: str, clip_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without the garbage collector, which comes hundreds of large frames later."""
+    real, alive = MovingMaker._pictures, []
+
+    def counted(self: MovingMaker, views: Iterator[View]) -> Iterator[Any]:
+        for picture in real(self, views):
+            alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
+            yield picture
+
+    monkeypatch.setattr(MovingMaker, "_pictures", counted)
+    source = make(BY_NAME[name], clip_folder).path
+    gc.collect()
+    gc.disable()
+    try:
+        made_one(source, tmp_path)
+    finally:
+        gc.enable()
+    assert len(alive) > 70 and max(alive) - alive[0] < 12, alive
+
+
 # --- sound --------------------------------------------------------------------------------------------------------
 
 RATE = 48_000
@@ -506,7 +533,7 @@ def test_damaged_sound_is_told_of(clip_folder: Path, tmp_path: Path) -> None:
     assert len(warnings) == 1 and "sound: damaged in places" in warnings[0]
     assert report.frames == 50
     heard, rate, _ = sound_of(path)
-    assert abs(heard.size - 2 * rate) < 1024
+    assert abs(heard.size - 2 * rate) < 2048  # the last packet may be among the damaged ones
 
 
 # --- animations ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.container import InputContainer
@@ -41,6 +41,8 @@ _STILLS = (
 _SOUND = ("mp3", "flac", "wav", "w64", "aiff", "aac", "ape", "tta", "wv", "mpc", "mpc8", "tak", "dsf")
 _FORMATS = (*_CONTAINERS, *_RAW, *_STILLS, *_SOUND)
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
+# Titles may be of any encoding. PyAV 19 takes them as they are.
+_TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
 _INDEX_OF_PICTURES = 1 << 18  # bytes from the start of a JPEG in which its index of pictures would stand
@@ -108,7 +110,8 @@ def open_input(opening: Opening, boxed: bool) -> InputContainer:
     # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
     # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
     options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
-    return av.open(opening, mode="r", options=options, metadata_errors="replace")
+    opened: InputContainer = av.open(opening, mode="r", options=options, **_TEXTS)
+    return opened
 
 
 class Demuxer:
