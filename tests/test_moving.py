@@ -369,8 +369,9 @@ def test_decoded_frames_are_let_go(
     real, alive = MovingMaker._pictures, []
 
     def counted(self: MovingMaker, views: Iterator[View]) -> Iterator[Any]:
-        for picture in real(self, views):
-            alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
+        for n, picture in enumerate(real(self, views)):
+            if n % 10 == 0:  # looking at all objects takes its time
+                alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
             yield picture
 
     monkeypatch.setattr(MovingMaker, "_pictures", counted)
@@ -381,7 +382,7 @@ def test_decoded_frames_are_let_go(
         made_one(source, tmp_path)
     finally:
         gc.enable()
-    assert len(alive) > 70 and max(alive) - alive[0] < 12, alive
+    assert len(alive) > 7 and max(alive) - alive[0] < 12, alive
 
 
 # --- sound --------------------------------------------------------------------------------------------------------
