@@ -1,0 +1,29 @@
+// Lets a CPU run what stands in kernels/resize.cu: blocks one after the other, and in each phase thread after thread.
+#include <math.h>
+
+static int block[3];
+static int stride = 1;  // odd: the order in which a phase's threads follow each other
+
+#define KERNEL static
+#define DEVFN static inline
+// What no thread has written is no number.
+#define SHARED_FLOATS(name, count) \
+    static float name[count];      \
+    for (float& each : name) each = NAN
+#define PICTURE block[2]
+#define TILE_ACROSS block[0]
+#define TILE_DOWN block[1]
+#define EACH_THREAD(t) for (int turn = 0, t = 0; turn < THREADS; t = (++turn * stride) & (THREADS - 1))
+#define OWNED THREADS
+#define OWN(array, t) array[t]
+#define READ(address) (*(address))
+
+struct Job;
+static void resize(const Job* jobs);
+
+extern "C" void launch(const Job* jobs, const int* grid, int order) {
+    stride = order;
+    for (block[2] = 0; block[2] < grid[2]; ++block[2])
+        for (block[1] = 0; block[1] < grid[1]; ++block[1])
+            for (block[0] = 0; block[0] < grid[0]; ++block[0]) resize(jobs);
+}

@@ -1,0 +1,256 @@
+"""What the kernel's tests share: pictures as surfaces in memory, what the reference makes of them, and the two machines
+that the kernel's text runs on: a GPU, and this CPU by its own compiler."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from daemon.media.orientation import Orientation
+from kernels import resize as launcher
+from kernels.colour import Matrix
+from kernels.hdr import NOMINAL_PEAK, Primaries, Transfer, to_srgb
+from kernels.reference import Siting, quantise, resize_yuv
+from kernels.resize import LAYOUTS, UPRIGHT, Format, Job, Surface, Tables, Turn, Window, grid, pack, stacked
+from kernels.weights import Filter
+
+Bytes = NDArray[np.uint8]
+Content = Literal["noise", "least", "most", "checkerboard", "columns", "black and white"]
+BARE = 77  # what a sheet holds before anything is written
+
+
+@dataclass(frozen=True)
+class Case:
+    """`spare`: bytes of a row, and rows, that the surface has beyond its picture. `shift`: where it begins."""
+
+    format: Format = "nv12"
+    source: tuple[int, int] = (50, 38)
+    size: tuple[int, int] = (17, 13)
+    depth: int = 0  # the least that the format holds
+    matrix: Matrix | None = "bt709"
+    full_range: bool = False
+    siting: Siting = "left"
+    filter: Filter = "lanczos3"
+    content: Content = "noise"
+    primaries: Primaries = "bt709"
+    transfer: Transfer = "sdr"
+    peak: float = NOMINAL_PEAK
+    turn: Turn = UPRIGHT
+    window: Window | None = None
+    spare: tuple[int, int] = (0, 0)
+    shift: int = 0
+
+    @property
+    def bits(self) -> int:
+        return self.depth or (8 if LAYOUTS[self.format].sample_bytes == 1 else 10)
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        return LAYOUTS[self.format].subsampling
+
+    @property
+    def is_srgb(self) -> bool:
+        return self.transfer == "sdr" and self.primaries == "bt709"
+
+
+def planes_of(case: Case) -> list[NDArray[np.uint16]]:
+    """Y, U and V, right-aligned."""
+    (width, height), (across, down) = case.source, case.subsampling
+    rng = np.random.default_rng(width * 10_007 + height)
+    most = 2**case.bits - 1
+    planes = []
+    for w, h in [(width, height)] + 2 * [(-(-width // across), -(-height // down))]:
+        y, x = np.mgrid[0:h, 0:w]
+        match case.content:
+            case "noise":
+                plane = rng.integers(0, most + 1, (h, w))
+            case "black and white":
+                plane = rng.integers(0, 2, (h, w)) * most
+            case "least":
+                plane = np.zeros((h, w))
+            case "most":
+                plane = np.full((h, w), most)
+            case "checkerboard":
+                plane = (x + y) % 2 * most
+            case "columns":
+                plane = x % 2 * most
+        planes.append(plane.astype(np.uint16))
+    return planes
+
+
+def memory_of(case: Case, planes: Sequence[NDArray[np.uint16]]) -> tuple[Bytes, int, int]:
+    """The surface as bytes, with its pitch and the rows of its planes; what is spare is noise."""
+    layout = LAYOUTS[case.format]
+    (width, height), size = case.source, layout.sample_bytes
+    pairs = -(-width // layout.subsampling[0])
+    row = max(width, 2 * pairs if layout.interleaved else pairs) * size
+    pitch, rows = row + case.spare[0] * size, height + case.spare[1]
+    y, u, v = (plane << (16 - case.bits) if size == 2 else plane for plane in planes)
+    chroma = [np.stack((u, v), axis=-1).reshape(len(u), -1)] if layout.interleaved else [u, v]
+    shift = case.shift * size
+    memory = np.random.default_rng(1).integers(0, 256, shift + pitch * rows * (1 + len(chroma)), np.uint8)
+    for i, plane in enumerate((y, *chroma)):
+        there = memory[shift + i * rows * pitch :][: pitch * len(plane)].reshape(-1, pitch)
+        there[:, : plane.shape[1] * size] = plane.astype(np.uint8 if size == 1 else np.uint16).view(np.uint8)
+    # Not a byte more than the last row has.
+    last = shift + pitch * (rows * len(chroma) + len(chroma[-1]) - 1) + chroma[-1].shape[1] * size
+    return memory[:last].copy(), pitch, rows
+
+
+def expected(case: Case) -> Bytes:
+    """What the reference makes of it, (height, width, 3), turned as the daemon turns pictures."""
+    lying = case.size[::-1] if case.turn.swapped else case.size
+    rgb = resize_yuv(
+        *planes_of(case),
+        lying,
+        matrix=case.matrix,
+        full_range=case.full_range,
+        depth=case.bits,
+        siting=case.siting,
+        filter=case.filter,
+        subsampling=case.subsampling,
+    )
+    if case.is_srgb:
+        picture = quantise(rgb)
+    else:
+        signal = (np.clip(rgb / 255, 0, 1) * 65535 + 0.5).astype(np.uint16)
+        picture = to_srgb(signal, case.primaries, case.transfer, case.peak)
+    upright = Orientation(*case.turn).turn(picture)
+    left, top, width, height = case.window or (0, 0, *case.size)
+    return upright[top : top + height, left : left + width]
+
+
+class Machine(Protocol):
+    def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
+        """What holds it there, and its address."""
+
+    def run(self, jobs: Sequence[Job]) -> None: ...
+
+    def download(self, held: Any) -> Bytes: ...
+
+
+def job_of(case: Case, surface: int, pitch: int, rows: int, out: int, out_pitch: int) -> Job:
+    size = LAYOUTS[case.format].sample_bytes
+    planes = stacked(surface + case.shift * size, pitch, rows, case.format)
+    return Job(
+        surface=Surface(planes, pitch, *case.source, case.format, case.bits),
+        size=case.size,
+        out=out,
+        out_pitch=out_pitch,
+        matrix=case.matrix,
+        full_range=case.full_range,
+        primaries=case.primaries,
+        transfer=case.transfer,
+        peak=case.peak,
+        siting=case.siting,
+        filter=case.filter,
+        turn=case.turn,
+        window=case.window,
+    )
+
+
+def pictures(machine: Machine, cases: Sequence[Case]) -> list[Bytes]:
+    """What the kernel makes of all cases in one launch, (height, width, 3). Each is written amid a larger sheet, whose
+    other pixels stay."""
+    held, jobs, sheets = [], [], []
+    for case in cases:
+        memory, pitch, rows = memory_of(case, planes_of(case))
+        surface, address = machine.upload(memory)
+        width, height = case.window[2:] if case.window else case.size
+        sheet, corner = machine.upload(np.full((height + 3, width + 5, 3), BARE, np.uint8))
+        out_pitch = 3 * (width + 5)
+        jobs.append(job_of(case, address, pitch, rows, corner + out_pitch + 3 * 2, out_pitch))
+        held.append(surface)
+        sheets.append(sheet)
+    machine.run(jobs)
+    made = [machine.download(sheet) for sheet in sheets]
+    cut = []
+    for sheet in made:
+        cut.append(sheet[1:-2, 2:-3].copy())
+        sheet[1:-2, 2:-3] = BARE
+        assert (sheet == BARE).all(), "it wrote beside the picture"
+    return cut
+
+
+def worst(machine: Machine, cases: Sequence[Case]) -> tuple[int, Case]:
+    """How far kernel and reference are apart at most, of 255, and where."""
+    return max(
+        (
+            (int(np.abs(got.astype(int) - expected(case)).max()), i)
+            for i, (case, got) in enumerate(made(machine, cases))
+        ),
+    )[0], cases[0]
+
+
+def made(machine: Machine, cases: Sequence[Case]) -> list[tuple[Case, Bytes]]:
+    return list(zip(cases, pictures(machine, cases), strict=True))
+
+
+class Host:
+    """This CPU, running the kernel's text compiled by its own compiler. `order`: odd, in which the threads follow each
+    other."""
+
+    def __init__(self, library: Path, order: int = 1) -> None:
+        self._launch = ctypes.CDLL(str(library)).launch
+        self.order = order
+
+    def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
+        own = array.copy()
+        return own, own.ctypes.data
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        records, _held = pack(jobs, Tables(self.upload))
+        blocks = np.array(grid(records), np.int32)
+        self._launch(ctypes.c_void_p(records.ctypes.data), ctypes.c_void_p(blocks.ctypes.data), self.order)
+
+    def download(self, held: Any) -> Bytes:
+        return held
+
+
+class Gpu:
+    def __init__(self, cupy: Any) -> None:
+        self._cupy = cupy
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
+        with self._stream:
+            there = self._cupy.asarray(array)
+        return there, there.data.ptr
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        launcher.resize(jobs, self._stream)
+
+    def download(self, held: Any) -> Bytes:
+        with self._stream:
+            return self._cupy.asnumpy(held)
+
+
+def compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def compiled(folder: Path, *options: str) -> Path:
+    """The kernel's text as a library for this CPU."""
+    text, library = folder / "kernel.cpp", folder / "kernel.so"
+    shim = Path(__file__).with_name("host_kernel.h").read_text(encoding="utf-8")
+    text.write_text(shim + launcher.source(), encoding="utf-8")
+    command = [
+        compiler(),
+        *launcher.options(),
+        "-O2",
+        "-fno-strict-aliasing",
+        "-Wno-unknown-pragmas",
+        "-shared",
+        "-fPIC",
+    ]
+    subprocess.run([*command, *options, text, "-o", library], check=True)
+    return library
