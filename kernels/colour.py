@@ -64,6 +64,8 @@ def yuv_to_rgb(matrix: Matrix | None, full_range: bool, depth: int = 8) -> YuvTo
 def _analogue(matrix: Matrix) -> NDArray[np.float64]:
     if matrix == "ycgco":
         return np.array([[1.0, -1, 1], [1, 1, 0], [1, -1, -1]])
+    if matrix not in LUMA_WEIGHTS:
+        raise ValueError(f"no matrix: {matrix!r}")
     kr, kb = LUMA_WEIGHTS[matrix]
     kg = 1 - kr - kb
     red, blue = 2 * (1 - kr), 2 * (1 - kb)

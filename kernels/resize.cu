@@ -35,7 +35,7 @@ constexpr int TILE_WIDTH = 32;  // a warp gathers and paints one row of it
 constexpr int TILE_HEIGHT = 16;
 constexpr int ROW_STEP = THREADS / TILE_WIDTH;
 constexpr int ROWS = TILE_HEIGHT / ROW_STEP;  // pixels of one thread: those of its column, every ROW_STEP-th row
-constexpr int CHUNK = 256;                    // samples of a row that are squeezed at a time
+constexpr int CHUNK = 224;                    // samples of a row squeezed at a time: BLOCKS have room in 64 KB
 constexpr int BANKS = 32;
 constexpr int STRIP = CHUNK + CHUNK / BANKS;  // their places in shared memory, see `place`
 
@@ -151,7 +151,7 @@ DEVFN Four squeezed(const Plane& plane, int x, int y) {
     const float* tap = down.taps + y;
     const Byte* at = plane.data + READ(down.start + y) * plane.pitch + x * sizeof(Sample);
     Four sum = {0, 0, 0, 0};
-#pragma unroll(WHOLE ? 4 : 1)
+#pragma unroll(WHOLE ? 16 / sizeof(Word) : 1)
     for (int k = 0; k < down.support; ++k, tap += down.target, at += plane.pitch) {
         const float weight = READ(tap);
         const Four four = unpacked<Sample>(

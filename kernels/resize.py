@@ -341,7 +341,7 @@ def check(job: Job) -> None:
         raise ValueError(f"{surface.format} has {2 if layout.interleaved else 3} planes, given are {surface.planes}")
     if any(address % layout.sample_bytes for address in (*surface.planes, surface.pitch)):
         raise ValueError("samples of two bytes must lie at even addresses, with an even pitch")
-    if surface.pitch < surface.width * layout.sample_bytes or surface.pitch < 2 * layout.sample_bytes:
+    if surface.pitch < max(surface.width, 2 if layout.interleaved else 1) * layout.sample_bytes:
         raise ValueError(f"a pitch of {surface.pitch} bytes is less than a row of {surface.width} samples")
     if surface.chroma_rows is not None and not 1 <= surface.chroma_rows <= _halved(
         surface.height, layout.subsampling[1]

@@ -7,10 +7,12 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,10 @@ from kernels.reference import Siting, quantise, resize_yuv
 from kernels.resize import LAYOUTS, UPRIGHT, Format, Job, Surface, Tables, Turn, Window, grid, pack, stacked
 from kernels.weights import Filter
 
+FORMATS: tuple[Format, ...] = get_args(Format)
+MATRICES: tuple[Matrix | None, ...] = (*get_args(Matrix), None)
+FILTERS: tuple[Filter, ...] = get_args(Filter)
+
 Bytes = NDArray[np.uint8]
 Content = Literal["noise", "least", "most", "checkerboard", "columns", "black and white"]
 BARE = 77  # what a sheet holds before anything is written
@@ -30,7 +36,8 @@ BARE = 77  # what a sheet holds before anything is written
 
 @dataclass(frozen=True)
 class Case:
-    """`spare`: bytes of a row, and rows, that the surface has beyond its picture. `shift`: where it begins."""
+    """`spare`: samples of a row, and rows, that the surface has beyond its picture. `shift`: in samples, where it
+    begins. `tight`: chroma lacks the last row and column of an odd size, and rows are as long as luma's."""
 
     format: Format = "nv12"
     source: tuple[int, int] = (50, 38)
@@ -48,6 +55,7 @@ class Case:
     window: Window | None = None
     spare: tuple[int, int] = (0, 0)
     shift: int = 0
+    tight: bool = False
 
     @property
     def bits(self) -> int:
@@ -58,17 +66,26 @@ class Case:
         return LAYOUTS[self.format].subsampling
 
     @property
+    def chroma(self) -> tuple[int, int]:
+        """Width and height of its planes."""
+        up = 0 if self.tight else 1
+        across, down = (
+            (length + up * (by - 1)) // by for length, by in zip(self.source, self.subsampling, strict=True)
+        )
+        return across, down
+
+    @property
     def is_srgb(self) -> bool:
         return self.transfer == "sdr" and self.primaries == "bt709"
 
 
 def planes_of(case: Case) -> list[NDArray[np.uint16]]:
     """Y, U and V, right-aligned."""
-    (width, height), (across, down) = case.source, case.subsampling
+    width, height = case.source
     rng = np.random.default_rng(width * 10_007 + height)
     most = 2**case.bits - 1
     planes = []
-    for w, h in [(width, height)] + 2 * [(-(-width // across), -(-height // down))]:
+    for w, h in (case.source, case.chroma, case.chroma):
         y, x = np.mgrid[0:h, 0:w]
         match case.content:
             case "noise":
@@ -91,8 +108,7 @@ def memory_of(case: Case, planes: Sequence[NDArray[np.uint16]]) -> tuple[Bytes, 
     """The surface as bytes, with its pitch and the rows of its planes; what is spare is noise."""
     layout = LAYOUTS[case.format]
     (width, height), size = case.source, layout.sample_bytes
-    pairs = -(-width // layout.subsampling[0])
-    row = max(width, 2 * pairs if layout.interleaved else pairs) * size
+    row = max(width, case.chroma[0] * (2 if layout.interleaved else 1)) * size
     pitch, rows = row + case.spare[0] * size, height + case.spare[1]
     y, u, v = (plane << (16 - case.bits) if size == 2 else plane for plane in planes)
     chroma = [np.stack((u, v), axis=-1).reshape(len(u), -1)] if layout.interleaved else [u, v]
@@ -142,7 +158,7 @@ def job_of(case: Case, surface: int, pitch: int, rows: int, out: int, out_pitch:
     size = LAYOUTS[case.format].sample_bytes
     planes = stacked(surface + case.shift * size, pitch, rows, case.format)
     return Job(
-        surface=Surface(planes, pitch, *case.source, case.format, case.bits),
+        surface=Surface(planes, pitch, *case.source, case.format, case.bits, case.chroma[1] if case.tight else None),
         size=case.size,
         out=out,
         out_pitch=out_pitch,
@@ -181,18 +197,12 @@ def pictures(machine: Machine, cases: Sequence[Case]) -> list[Bytes]:
     return cut
 
 
-def worst(machine: Machine, cases: Sequence[Case]) -> tuple[int, Case]:
-    """How far kernel and reference are apart at most, of 255, and where."""
-    return max(
-        (
-            (int(np.abs(got.astype(int) - expected(case)).max()), i)
-            for i, (case, got) in enumerate(made(machine, cases))
-        ),
-    )[0], cases[0]
-
-
-def made(machine: Machine, cases: Sequence[Case]) -> list[tuple[Case, Bytes]]:
-    return list(zip(cases, pictures(machine, cases), strict=True))
+def differences(machine: Machine, cases: Sequence[Case]) -> list[int]:
+    """How far kernel and reference are apart at most, of 255, in each case."""
+    return [
+        int(np.abs(picture.astype(int) - expected(case)).max())
+        for case, picture in zip(cases, pictures(machine, cases), strict=True)
+    ]
 
 
 class Host:
@@ -209,8 +219,10 @@ class Host:
 
     def run(self, jobs: Sequence[Job]) -> None:
         records, _held = pack(jobs, Tables(self.upload))
-        blocks = np.array(grid(records), np.int32)
-        self._launch(ctypes.c_void_p(records.ctypes.data), ctypes.c_void_p(blocks.ctypes.data), self.order)
+        self.launch(records.ctypes.data, grid(records))
+
+    def launch(self, jobs: int, blocks: tuple[int, int, int]) -> None:
+        self._launch(ctypes.c_void_p(jobs), (ctypes.c_int * 3)(*blocks), self.order)
 
     def download(self, held: Any) -> Bytes:
         return held
@@ -234,6 +246,83 @@ class Gpu:
             return self._cupy.asnumpy(held)
 
 
+# Where the strips of 224 samples end, words do, and tiles of 32 x 16 do; ratios from many to one to one to many.
+_SIZES = (
+    ((64, 48), (64, 48)),
+    ((64, 48), (32, 16)),
+    ((66, 34), (33, 17)),
+    ((321, 181), (97, 33)),
+    ((322, 182), (40, 70)),
+    ((1023, 30), (3, 2)),
+    ((905, 17), (40, 3)),
+    ((9, 700), (2, 40)),
+    ((7, 5), (3, 2)),
+    ((5, 3), (70, 50)),
+    ((4, 4), (1, 1)),
+    ((2, 1), (1, 2)),
+    ((1, 1), (5, 5)),
+)
+_TURNS = [Turn(*ways) for ways in product((False, True), repeat=3)]
+_DEPTHS: tuple[tuple[Format, int], ...] = (
+    *(("nv12", 8), ("yuv444", 8)),
+    *(("p016", 10), ("p016", 12), ("p016", 16), ("yuv444_16", 10), ("yuv444_16", 12), ("yuv444_16", 9)),
+)
+
+FAMILIES: dict[str, list[Case]] = {
+    "codings": [
+        Case(format, depth=depth, matrix=matrix, full_range=full)
+        for (format, depth), matrix, full in product(_DEPTHS, MATRICES, (False, True))
+    ],
+    "extremes": [
+        Case(format, content=content, filter=filter, depth=0 if format == "nv12" else 16, full_range=full)
+        for format, content, filter, full in product(
+            ("nv12", "p016", "yuv444_16"), get_args(Content), FILTERS, (False, True)
+        )
+    ],
+    "sizes": [
+        Case(format, source, size, filter=filter)
+        for format, (source, size), filter in product(FORMATS, _SIZES, ("lanczos3", "area"))
+    ],
+    "memory": [
+        Case(format, (width, 35), (13, 9), spare=(spare, spare), shift=shift, tight=tight)
+        for format, width, spare, shift, tight in product(FORMATS, (47, 52), (0, 1, 2, 8), (0, 1, 2, 4), (False, True))
+        if not (tight and spare)  # where rows have room for it, chroma's last column is there
+    ],
+    "sitings": [
+        Case(format, siting=siting, filter=filter, source=source)
+        for format, siting, filter, source in product(FORMATS, get_args(Siting), FILTERS, ((50, 38), (51, 39)))
+    ],
+    "turns": [
+        Case(format, source=(90, 50), size=size, turn=turn, window=window)
+        for format, turn, (size, window) in product(
+            ("nv12", "yuv444_16"),
+            _TURNS,
+            (
+                ((45, 25), None),
+                ((45, 25), Window(10, 4, 25, 17)),
+                ((45, 25), Window(40, 20, 5, 5)),
+                ((200, 70), Window(33, 17, 90, 50)),
+            ),
+        )
+    ],
+    "hdr": [
+        Case(format, depth=depth, matrix="bt2020", transfer=transfer, primaries=primaries, peak=peak, full_range=full)
+        for (format, depth), (transfer, primaries, peak), full in product(
+            _DEPTHS,
+            (
+                *(
+                    (transfer, primaries, 1000.0)
+                    for transfer, primaries in product(get_args(Transfer), get_args(Primaries))
+                ),
+                *(("pq", "bt2020", peak) for peak in (203.0, 600.0, 4000.0, 10_000.0)),
+            ),
+            (False, True),
+        )
+        if (transfer, primaries) != ("sdr", "bt709")
+    ],
+}
+
+
 def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
@@ -254,3 +343,14 @@ def compiled(folder: Path, *options: str) -> Path:
     ]
     subprocess.run([*command, *options, text, "-o", library], check=True)
     return library
+
+
+def main() -> None:
+    """Runs every case on the library that is named, for those who watch its memory."""
+    machine = Host(Path(sys.argv[1]))
+    for cases in FAMILIES.values():
+        pictures(machine, cases)
+
+
+if __name__ == "__main__":
+    main()
