@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,12 +197,21 @@ def pictures(machine: Machine, cases: Sequence[Case]) -> list[Bytes]:
     return cut
 
 
-def differences(machine: Machine, cases: Sequence[Case]) -> list[int]:
-    """How far kernel and reference are apart at most, of 255, in each case."""
-    return [
-        int(np.abs(picture.astype(int) - expected(case)).max())
-        for case, picture in zip(cases, pictures(machine, cases), strict=True)
-    ]
+class Apart(NamedTuple):
+    """How far kernel and reference are apart: at most, of 255, and the share of the values that differ at all."""
+
+    most: int
+    share: float
+
+
+def apart(machine: Machine, case: Case, *others: Case) -> list[Apart]:
+    """For every case, made in one launch."""
+    cases = (case, *others)
+    found = []
+    for each, picture in zip(cases, pictures(machine, cases), strict=True):
+        difference = np.abs(picture.astype(int) - expected(each))
+        found.append(Apart(int(difference.max()), float(np.mean(difference > 0))))
+    return found
 
 
 class Host:
@@ -315,6 +324,7 @@ FAMILIES: dict[str, list[Case]] = {
                     for transfer, primaries in product(get_args(Transfer), get_args(Primaries))
                 ),
                 *(("pq", "bt2020", peak) for peak in (203.0, 600.0, 4000.0, 10_000.0)),
+                ("hlg", "bt2020", 4000.0),  # which says nothing of HLG
             ),
             (False, True),
         )

@@ -24,13 +24,14 @@ from kernel_cases import (
     FILTERS,
     FORMATS,
     MATRICES,
+    Apart,
     Case,
     Gpu,
     Host,
     Machine,
+    apart,
     compiled,
     compiler,
-    differences,
     job_of,
     pictures,
     planes_of,
@@ -44,8 +45,9 @@ from kernels.reference import quantise
 from kernels.resize import LAYOUTS, Job, NoGpu, Tables, Turn, Window, pack, resize
 from kernels.weights import Filter
 
-# Of 255. Both add in single precision, in another order, and round once; with light it is three times.
-LIMIT, HDR_LIMIT = 1, 2
+# Of 255. Both add in single precision, in another order, and round once; with light it is three times. So values
+# differ where they lie between two codes, which is seldom: that shows a rounding that is always off.
+LIMIT, HDR_LIMIT, SHARE = 1, 2, 0.001
 # What a thread may have where four blocks are to run on a multiprocessor at once.
 MOST_REGISTERS = 64
 
@@ -85,19 +87,25 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 # --- against the reference ---------------------------------------------------------------------------------------
 
 
+def holds(found: list[Apart], cases: list[Case], limit: int) -> None:
+    most = [each.most for each in found]
+    worst = int(np.argmax(most))
+    assert most[worst] <= limit, f"{most[worst]} of 255: {cases[worst]}"
+    share = float(np.mean([each.share for each in found]))
+    assert share <= SHARE, f"{share:.2%} of all values differ"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_equals_the_reference(family: str, machine: Machine) -> None:
     """All cases of a family in one launch: other formats, sizes, colours and filters side by side."""
     cases = FAMILIES[family]
-    apart = differences(machine, cases)
-    at = int(np.argmax(apart))
-    assert apart[at] <= (HDR_LIMIT if family == "hdr" else LIMIT), f"{apart[at]} of 255: {cases[at]}"
+    holds(apart(machine, *cases), cases, HDR_LIMIT if family == "hdr" else LIMIT)
 
 
 def test_all_families_in_one_launch(machine: Machine) -> None:
     """What is launched together has no effect on each other."""
     some = [case for cases in FAMILIES.values() for case in cases[::7]]
-    assert max(differences(machine, some)) <= HDR_LIMIT
+    holds(apart(machine, *some), some, HDR_LIMIT)
 
 
 sides = st.integers(1, 130)
@@ -132,7 +140,7 @@ def any_case(draw: st.DrawFn) -> Case:
 @given(st.lists(any_case(), min_size=1, max_size=3))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_comes(host: Host, cases: list[Case]) -> None:
-    assert max(differences(host, cases)) <= HDR_LIMIT
+    assert max(each.most for each in apart(host, *cases)) <= HDR_LIMIT
 
 
 # --- against Pillow ----------------------------------------------------------------------------------------------
@@ -302,7 +310,7 @@ def stand_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuAsGp
 
 def test_launches_through_cupy(stand_in: CpuAsGpu) -> None:
     cases = FAMILIES["turns"] + FAMILIES["hdr"][::9]
-    assert max(differences(stand_in, cases)) <= HDR_LIMIT
+    holds(apart(stand_in, *cases), cases, HDR_LIMIT)
     assert stand_in.launches == [(1, (256,))]
 
 
