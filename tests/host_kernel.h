@@ -16,14 +16,26 @@ static int stride = 1;  // odd: the order in which a phase's threads follow each
 #define EACH_THREAD(t) for (int turn = 0, t = 0; turn < THREADS; t = (++turn * stride) & (THREADS - 1))
 #define OWNED THREADS
 #define OWN(array, t) array[t]
-#define READ(address) (*(address))
+#define READ(address) counted(address)
+
+// Bytes of samples that were read, which alone are unsigned.
+static long long bytes_of_samples;
+
+template <class T>
+static inline T counted(const T* address) {
+    if (static_cast<T>(-1) > 0) bytes_of_samples += sizeof(T);
+    return *address;
+}
 
 struct Job;
 static void resize(const Job* jobs);
 
-extern "C" void launch(const Job* jobs, const int* grid, int order) {
+// The bytes of samples that were read.
+extern "C" long long launch(const Job* jobs, const int* grid, int order) {
     stride = order;
+    bytes_of_samples = 0;
     for (block[2] = 0; block[2] < grid[2]; ++block[2])
         for (block[1] = 0; block[1] < grid[1]; ++block[1])
             for (block[0] = 0; block[0] < grid[0]; ++block[0]) resize(jobs);
+    return bytes_of_samples;
 }

@@ -220,7 +220,9 @@ class Host:
 
     def __init__(self, library: Path, order: int = 1) -> None:
         self._launch = ctypes.CDLL(str(library)).launch
+        self._launch.restype = ctypes.c_longlong
         self.order = order
+        self.bytes_read = 0  # of samples, by the last launch
 
     def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
         own = array.copy()
@@ -231,7 +233,7 @@ class Host:
         self.launch(records.ctypes.data, grid(records))
 
     def launch(self, jobs: int, blocks: tuple[int, int, int]) -> None:
-        self._launch(ctypes.c_void_p(jobs), (ctypes.c_int * 3)(*blocks), self.order)
+        self.bytes_read = self._launch(ctypes.c_void_p(jobs), (ctypes.c_int * 3)(*blocks), self.order)
 
     def download(self, held: Any) -> Bytes:
         return held

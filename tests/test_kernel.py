@@ -43,6 +43,7 @@ from kernels import resize as launcher
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
 from kernels.reference import quantise
 from kernels.resize import LAYOUTS, Job, NoGpu, Tables, Turn, Window, pack, resize
+from kernels.traffic import traffic
 from kernels.weights import Filter
 
 # Of 255. Both add in single precision, in another order, and round once; with light it is three times. So values
@@ -138,7 +139,7 @@ def any_case(draw: st.DrawFn) -> Case:
 
 
 @given(st.lists(any_case(), min_size=1, max_size=3))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_comes(host: Host, cases: list[Case]) -> None:
     assert max(each.most for each in apart(host, *cases)) <= HDR_LIMIT
 
@@ -191,6 +192,22 @@ def test_nothing_is_read_or_written_beyond_its_memory(tmp_path: Path) -> None:
     child = [sys.executable, str(Path(__file__).with_name("kernel_cases.py")), str(library)]
     ended = subprocess.run(child, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("filter", "size"), [("lanczos3", (320, 180)), ("area", (320, 180)), ("area", (97, 55))])
+def test_reads_what_was_counted_on_paper(filter: Filter, size: tuple[int, int], host: Host) -> None:
+    """And a little more, since it reads whole words."""
+    pictures(host, [Case(source=(1920, 1080), size=size, filter=filter)])
+    counted = traffic((1920, 1080), size, filter).loads
+    assert counted <= host.bytes_read <= 1.03 * counted
+
+
+def test_reads_the_source_once_but_for_the_rims_of_tiles() -> None:
+    """What kernels/resize.cu says of 1080p to 320x180."""
+    by_lanczos, by_area = (traffic((1920, 1080), (320, 180), filter) for filter in ("lanczos3", "area"))
+    assert by_lanczos.reached == by_area.reached == by_lanczos.source == 1920 * 1080 * 3 // 2
+    assert by_lanczos.through_l2 / by_lanczos.reached == pytest.approx(1.49, abs=0.005)
+    assert by_area.through_l2 / by_area.reached == pytest.approx(1.02, abs=0.005)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
