@@ -9,6 +9,6 @@ resize.py     its launcher: jobs as dataclasses, packed for the device; weights 
 cubin.py      compiles it for any GPU without having one, and reads what it needs
 traffic.py    counts the bytes that it moves
 
-Nothing here knows of `daemon`, and nothing but NumPy is needed to import it: CuPy when a picture is to be made, and NVRTC
-when `cubin` compiles. `tests/test_kernel.py` runs the kernel's text on a CPU, and on a GPU with `pytest -m gpu`.
+Nothing here knows of `daemon`, and nothing but NumPy is needed to import it: CuPy when a picture is to be made, and
+NVRTC when `cubin` compiles. `tests/test_kernel.py` runs the kernel's text on a CPU, and on a GPU with `pytest -m gpu`.
 """

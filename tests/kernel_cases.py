@@ -30,7 +30,7 @@ MATRICES: tuple[Matrix | None, ...] = (*get_args(Matrix), None)
 FILTERS: tuple[Filter, ...] = get_args(Filter)
 
 Bytes = NDArray[np.uint8]
-Content = Literal["noise", "least", "most", "checkerboard", "columns", "black and white"]
+Content = Literal["noise", "least", "most", "checkerboard", "columns", "black and white", "waves"]
 BARE = 77  # what a sheet holds before anything is written
 
 
@@ -85,7 +85,7 @@ def planes_of(case: Case) -> list[NDArray[np.uint16]]:
     rng = np.random.default_rng(width * 10_007 + height)
     most = 2**case.bits - 1
     planes = []
-    for w, h in (case.source, case.chroma, case.chroma):
+    for i, (w, h) in enumerate((case.source, case.chroma, case.chroma)):
         y, x = np.mgrid[0:h, 0:w]
         match case.content:
             case "noise":
@@ -98,6 +98,8 @@ def planes_of(case: Case) -> list[NDArray[np.uint16]]:
                 plane = np.full((h, w), most)
             case "checkerboard":
                 plane = (x + y) % 2 * most
+            case "waves":
+                plane = most * (0.5 + 0.3 * np.cos(x * 40 / w + i) * np.sin(y * 30 / h + 2 * i))
             case "columns":
                 plane = x % 2 * most
         planes.append(plane.astype(np.uint16))

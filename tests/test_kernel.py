@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -39,10 +40,12 @@ from kernel_cases import (
 from numpy.typing import NDArray
 from PIL import Image
 
+from daemon.media.colour import Colour
+from daemon.media.scale import scale
 from kernels import resize as launcher
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
-from kernels.reference import quantise
-from kernels.resize import LAYOUTS, Job, NoGpu, Tables, Turn, Window, pack, resize
+from kernels.reference import psnr, quantise
+from kernels.resize import LAYOUTS, Format, Job, NoGpu, Tables, Turn, Window, pack, resize
 from kernels.traffic import traffic
 from kernels.weights import Filter
 
@@ -162,6 +165,48 @@ def test_equals_pillow(filter: Filter, machine: Machine) -> None:
     for channel, plane in enumerate((r, g, b)):
         theirs = Image.fromarray(plane.astype(np.float32)).resize(case.size, PILLOW[filter])
         assert np.abs(got[..., channel].astype(int) - quantise(np.asarray(theirs))).max() <= 1
+
+
+# --- against what the daemon does without a GPU ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format", "theirs", "depth", "colour"),
+    [
+        ("nv12", "yuv420p", 8, Colour("bt601", False)),
+        ("nv12", "yuv420p", 8, Colour("bt709", True)),
+        ("nv12", "yuv420p", 8, Colour("bt709", False, "display-p3")),
+        ("p016", "yuv420p10le", 10, Colour("bt709", False)),
+        ("p016", "yuv420p10le", 10, Colour("bt2020", False, "bt2020", "pq", 4000.0)),
+        ("p216", "yuv422p10le", 10, Colour("bt709", False)),
+        ("yuv444", "yuv444p", 8, Colour("ycgco", True)),
+        ("yuv444_16", "yuv444p12le", 12, Colour("bt2020", False, "bt2020", "hlg")),
+        ("yuv444", "gbrp", 8, Colour(None, True)),
+    ],
+    ids=str,
+)
+def test_equals_the_cpu_path(format: Format, theirs: str, depth: int, colour: Colour, machine: Machine) -> None:
+    """libswscale repeats the outermost samples where the kernel cuts its window: the edges differ, and are left out."""
+    case = Case(
+        format,
+        (640, 360),
+        (160, 90),
+        depth,
+        colour.matrix,
+        colour.full_range,
+        siting="center",
+        content="waves",
+        primaries=colour.primaries,
+        transfer=colour.transfer,
+        peak=colour.peak,
+    )
+    frame = av.VideoFrame(*case.source, theirs)
+    for plane, samples in zip(frame.planes, planes_of(case), strict=True):
+        stored = samples.astype(np.uint8 if depth == 8 else np.uint16)
+        np.frombuffer(memoryview(plane), stored.dtype).reshape(plane.height, -1)[:, : stored.shape[1]] = stored
+    (got,) = pictures(machine, [case])
+    inner = (slice(4, -4), slice(4, -4))
+    assert psnr(got[inner], scale(frame, case.size, colour)[inner]) > 50
 
 
 # --- what a GPU does otherwise than this CPU ---------------------------------------------------------------------
