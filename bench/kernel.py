@@ -23,8 +23,8 @@ def main() -> None:
     print("What a thread needs (registers, bytes spilled), and a block (bytes of shared memory)")
     try:
         for architecture in ARCHITECTURES:
-            need = needs(architecture)
-            print(f"  {architecture:8} {need.registers:3} {need.spilled:3} {need.shared:6}")
+            for kernel, need in needs(architecture).items():
+                print(f"  {architecture:8} {kernel:13} {need.registers:3} {need.spilled:3} {need.shared:6}")
     except NvrtcMissing as error:
         print(f"  {error}")
     print("\nBytes of a picture, counted; and the least time that memory allows, which is no measurement")

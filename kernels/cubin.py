@@ -35,8 +35,8 @@ class Needs(NamedTuple):
     shared: int
 
 
-def needs(architecture: str) -> Needs:
-    """What the kernel's code needs on one architecture. Raises NvrtcMissing, NotCompiled."""
+def needs(architecture: str) -> dict[str, Needs]:
+    """What the kernels' code needs on one architecture, by their names. Raises NvrtcMissing, NotCompiled."""
     nvrtc = _nvrtc()
     said = (*options(), f"--gpu-architecture={architecture}", "--ptxas-options=-v")
     program = ctypes.c_void_p()
@@ -53,7 +53,8 @@ def needs(architecture: str) -> Needs:
     text = log.value.decode()
     if failed:
         raise NotCompiled(text)
-    return _read(text)
+    parts = re.split(r"Compiling entry function '(\w+)'", text)[1:]
+    return {name: _read(said) for name, said in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def _read(log: str) -> Needs:
@@ -69,7 +70,7 @@ def _read(log: str) -> Needs:
         registers=number(r"Used (\d+) registers"),
         stack=number(r"(\d+) bytes stack frame"),
         spilled=number(r"(\d+) bytes spill stores"),
-        shared=number(r"(\d+) bytes smem"),
+        shared=number(r"(\d+) bytes smem") if "bytes smem" in log else 0,
     )
 
 
@@ -97,8 +98,9 @@ def _insist(failed: int) -> None:
 
 def main() -> None:
     for architecture in ARCHITECTURES:
-        registers, stack, spilled, shared = needs(architecture)
-        print(f"{architecture:8} {registers:3} registers, {spilled} bytes spilled, {stack} of stack, {shared} shared")
+        for kernel, (registers, stack, spilled, shared) in needs(architecture).items():
+            used = f"{registers:3} registers, {spilled} bytes spilled, {stack} of stack, {shared} shared"
+            print(f"{architecture:8} {kernel:13} {used}")
 
 
 if __name__ == "__main__":

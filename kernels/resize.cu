@@ -295,13 +295,19 @@ DEVFN void paint(const Job& job, const Tile& tile, const Sums& sums, int t) {
     }
 }
 
+// ------------------------------------------------------------------------------------------------------- kernels
 // The grid is as large as the largest picture needs: (tiles across, tiles down, pictures).
+
+DEVFN Tile tile_of(const Job& job, int x, int y) {
+    return {x, y, smaller(TILE_WIDTH, job.width - x), smaller(TILE_HEIGHT, job.height - y)};
+}
+
 KERNEL void resize(const Job* jobs) {
     SHARED_FLOATS(strips, TILE_HEIGHT * STRIP);
     const Job& job = jobs[PICTURE];
     const int x = TILE_ACROSS * TILE_WIDTH, y = TILE_DOWN * TILE_HEIGHT;
     if (x >= job.width || y >= job.height) return;
-    const Tile tile = {x, y, smaller(TILE_WIDTH, job.width - x), smaller(TILE_HEIGHT, job.height - y)};
+    const Tile tile = tile_of(job, x, y);
     Sums sums[OWNED] = {};
     for (int p = 0; p < (job.interleaved ? 2 : 3); ++p) {
         const Plane& plane = job.planes[p];
@@ -315,4 +321,28 @@ KERNEL void resize(const Job* jobs) {
         }
     }
     EACH_THREAD(t) paint(job, tile, OWN(sums, t), t);
+}
+
+// Only the last step, for planes that something else has brought to the picture's size, with floats for samples.
+KERNEL void paint_floats(const Job* jobs) {
+    const Job& job = jobs[PICTURE];
+    const int x = TILE_ACROSS * TILE_WIDTH, y = TILE_DOWN * TILE_HEIGHT;
+    if (x >= job.width || y >= job.height) return;
+    const Tile tile = tile_of(job, x, y);
+    EACH_THREAD(t) {
+        const int column = smaller(t % TILE_WIDTH, tile.columns - 1);
+        Sums sums;
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+            const int row = smaller(t / TILE_WIDTH + r * ROW_STEP, tile.rows - 1);
+#pragma unroll
+            for (int c = 0; c < 3; ++c) {
+                const bool paired = c > 0 && job.interleaved;
+                const Plane& plane = job.planes[paired ? 1 : c];
+                const float* values = reinterpret_cast<const float*>(plane.data + (y + row) * plane.pitch);
+                sums.of[c][r] = READ(values + (paired ? 2 * (x + column) + c - 1 : x + column));
+            }
+        }
+        paint(job, tile, sums, t);
+    }
 }

@@ -132,15 +132,19 @@ class Job:
 def resize(jobs: Sequence[Job], stream: Any = None) -> None:
     """Starts all `jobs` in one launch on a CuPy stream (None: the current one), and does not wait for it. Until it has
     run, the surfaces have to keep their pictures. Raises ValueError for what cannot be, and NoGpu."""
-    if not jobs:
-        return
-    cupy = _cupy()
+    if jobs:
+        launch("resize", lambda tables: pack(jobs, tables), stream)
+
+
+def launch(kernel: str, packed: Callable[[Tables], tuple[Array, list[Table]]], stream: Any = None) -> None:
+    """Starts one of the kernels on what `packed` makes, as `pack` does."""
+    cupy = import_cupy()
     stream = stream or cupy.cuda.get_current_stream()
     with stream:
         tables = _tables_of(cupy, stream)
-        records, _held = pack(jobs, tables)
+        records, _held = packed(tables)
         on_device = cupy.asarray(records.view(np.uint8))
-        _kernel(cupy.cuda.Device().id)(grid(records), (_THREADS,), (on_device,))
+        _kernel(kernel, cupy.cuda.Device().id)(grid(records), (_THREADS,), (on_device,))
         # What is freed from here on is used again in the stream's own order only.
         tables.trim()
 
@@ -158,7 +162,8 @@ def options() -> tuple[str, ...]:
     return ("--std=c++17", f"-DJOB_BYTES={JOB.itemsize}")
 
 
-def _cupy() -> Any:
+def import_cupy() -> Any:
+    """CuPy, where there is a GPU for it. Raises NoGpu."""
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
@@ -171,10 +176,9 @@ def _cupy() -> Any:
 
 
 @functools.cache
-def _kernel(device: int) -> Any:
+def _kernel(name: str, device: int) -> Any:
     """Of the current device, which `device` names."""
-    module = _cupy().RawModule(code=source(), options=options())
-    return module.get_function("resize")
+    return import_cupy().RawModule(code=source(), options=options()).get_function(name)
 
 
 # --- weights and tables ------------------------------------------------------------------------------------------
@@ -292,17 +296,24 @@ def grid(records: Array) -> tuple[int, int, int]:
 
 
 def pack(jobs: Sequence[Job], tables: Tables) -> tuple[Array, list[Table]]:
-    """The jobs as the kernel reads them, `JOB` (len(jobs),), and the tables that they point into: hold these until the
-    kernel was started."""
-    if len(jobs) > MOST_JOBS:
-        raise ValueError(f"{len(jobs)} pictures at once are more than {MOST_JOBS}")
-    held: list[Table] = []
+    """The jobs as the kernel `resize` reads them, `JOB` (len(jobs),), and the tables that they point into: hold these
+    until the kernel was started."""
+    return _pack(jobs, tables, lambda job, table: [_record_of(plane, job.filter, table) for plane in planes_of(job)])
 
-    def table(make: Callable[..., Array], *made_from: Any) -> Table:
-        held.append(tables.get(make, *made_from))
-        return held[-1]
 
-    return np.array([_record(job, table) for job in jobs], JOB), held
+class Floats(NamedTuple):
+    """A plane that was brought to the lying size of a picture, float32, its channels interleaved. `pitch` in bytes."""
+
+    address: int
+    pitch: int
+
+
+def pack_floats(jobs: Sequence[Job], planes: Sequence[Sequence[Floats]], tables: Tables) -> tuple[Array, list[Table]]:
+    """As `pack`, for the kernel `paint_floats`: of every job the planes as floats."""
+    given = iter(planes)
+    return _pack(
+        jobs, tables, lambda job, _: [_floats_of(*both) for both in zip(next(given), planes_of(job), strict=True)]
+    )
 
 
 _Get = Callable[..., Table]
@@ -311,20 +322,32 @@ _NO_PLANE = (0, 0, 0, 0, _NO_AXIS, _NO_AXIS)
 _NO_LIGHT = (0, 0, 0, 0.0, 0.0, (0.0,) * 9)
 
 
-def _record(job: Job, table: _Get) -> tuple[Any, ...]:
-    check(job)
-    matrix, bias = _affine(job)
-    across, down = _lying_window(job)
-    return (
-        _planes(job, across, down, table),
-        matrix,
-        bias,
-        LAYOUTS[job.surface.format].interleaved,
-        *_light(job, table),
-        *_out(job),
-        across[1],
-        down[1],
-    )
+def _pack(jobs: Sequence[Job], tables: Tables, planes: Callable[[Job, _Get], list[Any]]) -> tuple[Array, list[Table]]:
+    if len(jobs) > MOST_JOBS:
+        raise ValueError(f"{len(jobs)} pictures at once are more than {MOST_JOBS}")
+    held: list[Table] = []
+
+    def table(make: Callable[..., Array], *made_from: Any) -> Table:
+        held.append(tables.get(make, *made_from))
+        return held[-1]
+
+    records = []
+    for job in jobs:
+        check(job)
+        of_planes = planes(job, table)
+        across, down = _lying_window(job)
+        records.append(
+            (
+                of_planes + [_NO_PLANE] * (3 - len(of_planes)),
+                *_affine(job),
+                LAYOUTS[job.surface.format].interleaved,
+                *_light(job, table),
+                *_out(job),
+                across[1],
+                down[1],
+            )
+        )
+    return np.array(records, JOB), held
 
 
 def check(job: Job) -> None:
@@ -379,27 +402,45 @@ def _out(job: Job) -> tuple[int, int, int]:
     return (first, down, across) if turn.swapped else (first, across, down)
 
 
-def _planes(job: Job, across: tuple[int, int], down: tuple[int, int], table: _Get) -> list[Any]:
+class Plane(NamedTuple):
+    """A plane of a surface, and what of it becomes the picture as it lies."""
+
+    address: int
+    pitch: int
+    sample_bytes: int
+    channels: int
+    across: Side
+    down: Side
+
+
+def planes_of(job: Job) -> list[Plane]:
     surface, layout = job.surface, LAYOUTS[job.surface.format]
     lying = job.size[::-1] if job.turn.swapped else job.size
-    records: list[Any] = []
-    for i in range(3):
-        if i >= len(surface.planes):
-            records.append(_NO_PLANE)
-            continue
+    across, down = _lying_window(job)
+    x_offset, y_offset = SITING[job.siting]
+    planes = []
+    for i, address in enumerate(surface.planes):
         channels = 2 if i and layout.interleaved else 1
         over, under = layout.subsampling if i else (1, 1)
         # Chroma of an odd width may lack its last sample, which packed rows have no room for.
         width = min(_halved(surface.width, over), surface.pitch // (channels * layout.sample_bytes))
         height = (surface.chroma_rows if i else None) or _halved(surface.height, under)
-        x_offset, y_offset = SITING[job.siting]
         sides = (
             Side(width, surface.width / over, x_offset if over > 1 else 0.0, lying[0], *across),
             Side(height, surface.height / under, y_offset if under > 1 else 0.0, lying[1], *down),
         )
-        axes = [_axis(side, job.filter, table) for side in sides]
-        records.append((surface.planes[i], surface.pitch, width * channels, layout.sample_bytes, *axes))
-    return records
+        planes.append(Plane(address, surface.pitch, layout.sample_bytes, channels, *sides))
+    return planes
+
+
+def _record_of(plane: Plane, filter: Filter, table: _Get) -> tuple[Any, ...]:
+    axes = [_axis(side, filter, table) for side in (plane.across, plane.down)]
+    return (plane.address, plane.pitch, plane.across.source * plane.channels, plane.sample_bytes, *axes)
+
+
+def _floats_of(floats: Floats, plane: Plane) -> tuple[Any, ...]:
+    first = floats.address + plane.down.first * floats.pitch + plane.across.first * plane.channels * 4
+    return (first, floats.pitch, plane.across.scaled * plane.channels, 4, _NO_AXIS, _NO_AXIS)
 
 
 def _axis(side: Side, filter: Filter, table: _Get) -> tuple[int, int, int, int]:

@@ -29,13 +29,22 @@ static inline T counted(const T* address) {
 
 struct Job;
 static void resize(const Job* jobs);
+static void paint_floats(const Job* jobs);
 
-// The bytes of samples that were read.
-extern "C" long long launch(const Job* jobs, const int* grid, int order) {
+static void for_every_block(void (*kernel)(const Job*), const Job* jobs, const int* grid, int order) {
     stride = order;
-    bytes_of_samples = 0;
     for (block[2] = 0; block[2] < grid[2]; ++block[2])
         for (block[1] = 0; block[1] < grid[1]; ++block[1])
-            for (block[0] = 0; block[0] < grid[0]; ++block[0]) resize(jobs);
+            for (block[0] = 0; block[0] < grid[0]; ++block[0]) kernel(jobs);
+}
+
+// The bytes of samples that were read.
+extern "C" long long launch_resize(const Job* jobs, const int* grid, int order) {
+    bytes_of_samples = 0;
+    for_every_block(resize, jobs, grid, order);
     return bytes_of_samples;
+}
+
+extern "C" void launch_paint_floats(const Job* jobs, const int* grid, int order) {
+    for_every_block(paint_floats, jobs, grid, order);
 }

@@ -221,10 +221,10 @@ class Host:
     other."""
 
     def __init__(self, library: Path, order: int = 1) -> None:
-        self._launch = ctypes.CDLL(str(library)).launch
-        self._launch.restype = ctypes.c_longlong
+        self._library = ctypes.CDLL(str(library))
+        self._library.launch_resize.restype = ctypes.c_longlong
         self.order = order
-        self.bytes_read = 0  # of samples, by the last launch
+        self.bytes_read = 0  # of samples, by the last `resize`
 
     def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
         own = array.copy()
@@ -232,10 +232,11 @@ class Host:
 
     def run(self, jobs: Sequence[Job]) -> None:
         records, _held = pack(jobs, Tables(self.upload))
-        self.launch(records.ctypes.data, grid(records))
+        self.bytes_read = self.launch("resize", records.ctypes.data, grid(records))
 
-    def launch(self, jobs: int, blocks: tuple[int, int, int]) -> None:
-        self.bytes_read = self._launch(ctypes.c_void_p(jobs), (ctypes.c_int * 3)(*blocks), self.order)
+    def launch(self, kernel: str, jobs: int, blocks: tuple[int, int, int]) -> Any:
+        start = getattr(self._library, f"launch_{kernel}")
+        return start(ctypes.c_void_p(jobs), (ctypes.c_int * 3)(*blocks), self.order)
 
     def download(self, held: Any) -> Bytes:
         return held

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -262,10 +263,12 @@ def test_fits_a_multiprocessor(architecture: str) -> None:
         found = needs(architecture)
     except NvrtcMissing as error:
         missing(str(error), "REQUIRE_NVRTC")
-    assert found.registers <= MOST_REGISTERS
-    assert (found.stack, found.spilled) == (0, 0)
-    # 64 KB is what Turing has, and on later ones what leaves the rest to the L1 cache; of each block 1 KB is CUDA's.
-    assert 4 * (found.shared + 1024) <= 64 << 10
+    assert set(found) == {"resize", "paint_floats"}
+    for need in found.values():
+        assert need.registers <= MOST_REGISTERS
+        assert (need.stack, need.spilled) == (0, 0)
+        # 64 KB is what Turing has, and on later ones what leaves the rest to the L1 cache; of each block 1 KB is CUDA's.
+        assert 4 * (need.shared + 1024) <= 64 << 10
 
 
 # --- the launcher ------------------------------------------------------------------------------------------------
@@ -344,11 +347,11 @@ class CpuAsGpu:
     def RawModule(self, code: str, options: tuple[str, ...]) -> Any:
         assert "KERNEL void resize(" in code
         assert f"-DJOB_BYTES={launcher.JOB.itemsize}" in options
-        return SimpleNamespace(get_function=lambda name: {"resize": self.launch}[name])
+        return SimpleNamespace(get_function=lambda name: partial(self.launch, name))
 
-    def launch(self, grid: tuple[int, int, int], block: tuple[int, ...], arguments: tuple[Any]) -> None:
+    def launch(self, name: str, grid: tuple[int, int, int], block: tuple[int, ...], arguments: tuple[Any]) -> None:
         self.launches.append((self._current[-1].ptr, block))
-        self.host.launch(arguments[0].data.ptr, grid)
+        self.host.launch(name, arguments[0].data.ptr, grid)
 
     def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
         return self.host.upload(array)
