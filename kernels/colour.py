@@ -16,6 +16,8 @@ and without such weights (ITU-T H.273, 8.3), Cg in the place of Cb and Co in tha
 
     ycgco       R = Y - Cg + Co    G = Y + Cg    B = Y - Cg - Co
 
+and without any: planes of G, B and R, in this order, all coded as luma is (ITU-T H.273, matrix 0).
+
 How samples of n bits code them is ITU-T H.273, 8.3. Limited range: 2^(n-8) times 16 + 219 Y, 128 + 224 C.
 Full range: (2^n - 1) Y, and 2^(n-1) + (2^n - 1) C.
 
@@ -47,20 +49,23 @@ class YuvToRgb(NamedTuple):
     offset: NDArray[np.float64]  # (3,)
 
 
-def yuv_to_rgb(matrix: Matrix, full_range: bool, depth: int = 8) -> YuvToRgb:
-    """The map for samples of `depth` bits, right-aligned (10-bit: 0..1023)."""
+def yuv_to_rgb(matrix: Matrix | None, full_range: bool, depth: int = 8) -> YuvToRgb:
+    """The map for samples of `depth` bits, right-aligned (10-bit: 0..1023). None: of planes of G, B and R."""
     if not 8 <= depth <= 16:
         raise ValueError(f"no sample depth: {depth}")
-    analogue = _analogue(matrix)
     step, top = 2.0 ** (depth - 8), 2.0**depth - 1
     black, luma, chroma = (0.0, top, top) if full_range else (16 * step, 219 * step, 224 * step)
+    if matrix is None:
+        return YuvToRgb(np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]) * (255 / luma), np.full(3, black))
     scale = 255 / np.array([luma, chroma, chroma])
-    return YuvToRgb(analogue * scale, np.array([black, 128 * step, 128 * step]))
+    return YuvToRgb(_analogue(matrix) * scale, np.array([black, 128 * step, 128 * step]))
 
 
 def _analogue(matrix: Matrix) -> NDArray[np.float64]:
     if matrix == "ycgco":
         return np.array([[1.0, -1, 1], [1, 1, 0], [1, -1, -1]])
+    if matrix not in LUMA_WEIGHTS:
+        raise ValueError(f"no matrix: {matrix!r}")
     kr, kb = LUMA_WEIGHTS[matrix]
     kg = 1 - kr - kb
     red, blue = 2 * (1 - kr), 2 * (1 - kb)

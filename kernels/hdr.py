@@ -71,12 +71,17 @@ def to_srgb(
     for begin in range(0, len(signal), rows):
         light = _light(signal[begin : begin + rows], transfer)
         if transfer != "sdr":
-            light *= _gain(light.max(axis=2), NOMINAL_PEAK if transfer == "hlg" else peak)[..., None]
+            light *= _gain(light.max(axis=2), peak_of(transfer, peak))[..., None]
         if primaries != "bt709":
             light = light @ to_bt709(primaries).T.astype(np.float32)
         codes = (np.clip(light, 0, 1) * np.float32(_CODES - 1) + np.float32(0.5)).astype(np.uint16)
-        out[begin : begin + rows] = _srgb_codes()[codes]
+        out[begin : begin + rows] = srgb_codes()[codes]
     return out
+
+
+def peak_of(transfer: Transfer, peak: float) -> float:
+    """The brightest of a source in cd/m2, where PQ says `peak`: HLG is made for one display."""
+    return NOMINAL_PEAK if transfer == "hlg" else peak
 
 
 def tone_map(luminance: NDArray[np.float64], peak: float) -> NDArray[np.float64]:
@@ -105,7 +110,7 @@ def _to_xyz(primaries: Primaries) -> NDArray[np.float64]:
 
 
 def _light(signal: NDArray[np.uint16], transfer: Transfer) -> Floats:
-    light: Floats = _light_of_codes(transfer)[signal]
+    light: Floats = light_of_codes(transfer)[signal]
     if transfer == "hlg":
         # The OOTF: display light is scene light times a power of its luminance (BT.2020 weights).
         luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
@@ -114,7 +119,8 @@ def _light(signal: NDArray[np.uint16], transfer: Transfer) -> Floats:
 
 
 @functools.cache
-def _light_of_codes(transfer: Transfer) -> Floats:
+def light_of_codes(transfer: Transfer) -> Floats:
+    """float32 (65536,): light by signals of 16 bits, SDR white being 1. Of HLG: scene light, its peak being 1."""
     signal = np.arange(_CODES) / (_CODES - 1)
     match transfer:
         case "pq":
@@ -127,8 +133,8 @@ def _light_of_codes(transfer: Transfer) -> Floats:
 
 
 @functools.cache
-def _srgb_codes() -> NDArray[np.uint8]:
-    """IEC 61966-2-1, from light in 16 bits."""
+def srgb_codes() -> NDArray[np.uint8]:
+    """uint8 (65536,): the code of IEC 61966-2-1, by light in 16 bits."""
     light = np.arange(_CODES) / (_CODES - 1)
     code = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.floor(255 * code + 0.5).astype(np.uint8)
@@ -139,13 +145,14 @@ def _gain(brightest: Floats, peak: float) -> Floats:
     # A square root spaces the knots about as the eye does, and is cheap.
     most = np.float32(peak / SDR_WHITE)
     place = np.sqrt(np.clip(brightest / most, 0, 1)) * np.float32(_KNOTS - 1)
-    gain = _gain_at_knots(peak)[(place + np.float32(0.5)).astype(np.intp)]
+    gain = gain_at_knots(peak)[(place + np.float32(0.5)).astype(np.intp)]
     # Beyond the peak nothing is brighter than white.
     return np.where(brightest > most, 1 / np.maximum(brightest, 1e-6), gain).astype(np.float32)
 
 
 @functools.lru_cache(maxsize=16)
-def _gain_at_knots(peak: float) -> Floats:
+def gain_at_knots(peak: float) -> Floats:
+    """float32 (65536,): what light is multiplied with, by sqrt(brightest / peak) in 16 bits; `peak` in cd/m2."""
     luminance = np.linspace(0, 1, _KNOTS) ** 2 * peak
     luminance[0] = luminance[1]
     return (tone_map(luminance, peak) / luminance).astype(np.float32)

@@ -54,6 +54,37 @@ def resize_rgb(image: Samples, size: tuple[int, int], filter: Filter) -> Floats:
     return np.stack([resize_plane(channel, size, filter) for channel in np.moveaxis(image, -1, 0)], axis=-1)
 
 
+def resize_yuv(
+    y: Samples,
+    u: Samples,
+    v: Samples,
+    size: tuple[int, int],
+    *,
+    matrix: Matrix | None,
+    full_range: bool = False,
+    depth: int = 8,
+    siting: Siting = "left",
+    filter: Filter,
+    subsampling: tuple[int, int] = (2, 2),
+) -> NDArray[np.float64]:
+    """Planes (H, W), (H', W'), (H', W') to R'G'B' (h, w, 3) in 0..255, neither rounded nor clipped.
+
+    `subsampling`: luma samples to one of chroma, across and down; H' and W' are H and W divided by it, rounded up.
+    Chroma may lack its odd last row or column (NVDEC's NV12 does).
+
+    Each plane is resampled once, straight to the target, and the colours are made there: chroma is never
+    enlarged to luma's size in between.
+    """
+    (height, width), (across, down) = y.shape, subsampling
+    extent = (width / across, height / down)
+    x_offset, y_offset = SITING[siting]
+    offset = (x_offset if across > 1 else 0.0, y_offset if down > 1 else 0.0)
+    planes = [resize_plane(y, size, filter)]
+    planes += [resize_plane(plane, size, filter, offset=offset, extent=extent) for plane in (u, v)]
+    to_rgb, zero = yuv_to_rgb(matrix, full_range, depth)
+    return (np.stack(planes, axis=-1) - zero) @ to_rgb.T
+
+
 def yuv420_to_rgb(
     y: Samples,
     u: Samples,
@@ -66,17 +97,9 @@ def yuv420_to_rgb(
     siting: Siting = "left",
     filter: Filter,
 ) -> NDArray[np.uint8]:
-    """Planes (H, W), (H', W'), (H', W') to uint8 (h, w, 3), with H' = ceil(H/2) and W' = ceil(W/2).
-
-    Each plane is resampled once, straight to the target, and the colours are made there: chroma is never
-    enlarged to luma's size in between. Chroma may lack its odd last row or column (NVDEC's NV12 does).
-    """
-    height, width = y.shape
-    half = (width / 2, height / 2)
-    planes = [resize_plane(y, size, filter)]
-    planes += [resize_plane(plane, size, filter, offset=SITING[siting], extent=half) for plane in (u, v)]
-    to_rgb, offset = yuv_to_rgb(matrix, full_range, depth)
-    return quantise((np.stack(planes, axis=-1) - offset) @ to_rgb.T)
+    """Planes (H, W), (H', W'), (H', W') to uint8 (h, w, 3), with H' = ceil(H/2) and W' = ceil(W/2)."""
+    rgb = resize_yuv(y, u, v, size, matrix=matrix, full_range=full_range, depth=depth, siting=siting, filter=filter)
+    return quantise(rgb)
 
 
 def semi_planar(surface: Words, height: int, depth: int = 8) -> tuple[Words, Words, Words]:

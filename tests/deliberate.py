@@ -35,10 +35,11 @@ from daemon.media import (
 )
 from daemon.media.orientation import UPRIGHT, Orientation
 from daemon.media.select import Stamp
-from kernels import hdr
+from kernels import hdr, resize
 
 ENVIRONMENT = "DELIBERATE_FAULT"
 PICTURES, FRAMES, MOVING = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_moving.py"
+KERNEL = "tests/test_kernel.py"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ def _around(owner: Any, name: str, change: Callable[..., Any]) -> Callable[[], N
     """`change(result, *arguments)` instead of the result of a function."""
     right = getattr(owner, name)
     return _set(owner, name, lambda *args, **kwargs: change(right(*args, **kwargs), *args))
+
+
+def _in_kernel(right: str, wrong: str) -> Callable[[], None]:
+    """In the text of the CUDA kernel, where it has to stand once."""
+
+    def changed(text: str) -> str:
+        assert text.count(right) == 1, right
+        return text.replace(right, wrong)
+
+    return _around(resize, "source", changed)
 
 
 def _in_look(**fields: Any) -> Callable[[], None]:
@@ -146,6 +157,14 @@ def _late_sound(source: Any, start: Fraction, end: Fraction) -> Any:
     return sound.open_sound(source, start - Fraction(1, 10), end - Fraction(1, 10))
 
 
+def _unshifted(affine: Any, job: Any) -> Any:
+    return affine[0] * 2 ** (16 - job.surface.depth), affine[1]
+
+
+def _first_corner(sides: Any, _: Any) -> Any:
+    return tuple((0, wanted) for _, wanted in sides)
+
+
 def _worst(found: Any, _: Any) -> Any:
     return replace(found, blank=False, value=round(1 - found.value, 4))
 
@@ -198,6 +217,15 @@ FAULTS = (
     Fault("sound a tenth of a second late", _set(clip, "open_sound", _late_sound), MOVING),
     Fault("sound encoded where it could be copied", _set(sound, "Copied", sound.Encoded), MOVING),
     Fault("animation twice as fast", _around(moving, "Lazy", _every_other), MOVING),
+    # The CUDA kernel and its launcher
+    Fault("values cut instead of rounded", _in_kernel("255.0f) + 0.5f", "255.0f)"), KERNEL),
+    Fault("words read across a row's end", _in_kernel("aligned && x + 4 <= plane.width", "aligned"), KERNEL),
+    Fault("words read from anywhere", _in_kernel("inside >= 4 && begins_a_word<Word>(address)", "inside >= 4"), KERNEL),
+    Fault("taps before a strip taken from it", _in_kernel("larger(0, -start / CHANNELS)", "0"), KERNEL),
+    Fault("two rows of sums in one place", _in_kernel("strips + row * STRIP", "strips + row / 2 * STRIP"), KERNEL),
+    Fault("beyond the peak the table's last", _in_kernel("brightest > most", "false"), KERNEL),
+    Fault("bits of deep samples not where they are", _around(resize, "_affine", _unshifted), KERNEL),
+    Fault("windows from the first corner", _around(resize, "_lying_window", _first_corner), KERNEL),
     # The best
     Fault("blank pictures are as good", _around(best, "score", _worst), "tests/test_best.py"),
     Fault("no second look", _set(best.Search, "further", lambda self: range(0)), "tests/test_best.py"),
