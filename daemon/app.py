@@ -278,6 +278,7 @@ class Daemon:
         return {
             **absolute,
             "device": self._workers[0].device,
+            **({"device_note": self._workers[0].note} if self._workers[0].note else {}),
             "metrics": f"http://{self._settings.metrics.listen}",
             "workers": f"{len(self._workers)} x {self._settings.worker_threads} threads",
             "pid": str(os.getpid()),

@@ -390,7 +390,9 @@ class _Batch:
         self._metrics.source_read.inc(tally.read_bytes)
         self._metrics.output_written.inc(tally.written_bytes)
         if tally.frames:
-            self._metrics.frames_decoded.labels(self._worker.device, tally.codec).inc(tally.frames)
+            self._metrics.frames_decoded.labels(tally.device, tally.codec).inc(tally.frames)
+        if tally.fallback:
+            self._metrics.decode_fallbacks.labels(tally.fallback).inc()
         for format, count in tally.encoded.items():
             self._metrics.pictures_encoded.labels(format).inc(count)
 

@@ -17,6 +17,7 @@ all derived from these types; protocol statuses will be too.
     │   └── SourceUnreadable    the disk or network said no: may pass
     ├── WorkerFailure       the process that decoded
     │   ├── WorkerDied, WorkerStalled, WorkerTimeout, WorkerLied
+    │   └── DeviceLost      it died of its card
     ├── StoreFailure        the place for the pictures is full or broken: the job waits
     ├── DeviceMissing       a named device is not there
     ├── Cancelled           somebody said stop
@@ -95,6 +96,12 @@ class WorkerFailure(Failure):
 
 class WorkerDied(WorkerFailure):
     code = "worker_died"
+
+
+class DeviceLost(WorkerFailure):
+    """A worker whose card, or its own part of it, is in a state that only a new process can leave."""
+
+    code = "device_lost"
 
 
 class WorkerStalled(WorkerFailure):

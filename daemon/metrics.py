@@ -41,7 +41,7 @@ class Metrics:
         self.batch_jobs = histogram("batch_jobs", "Jobs that shared one pass over a source")
         self.decode_fallbacks = counter("decode_fallbacks", "Sources that the wanted device refused", "reason")
         self.worker_exits = counter("worker_exits", "Worker processes that ended", "reason")
-        for reason in ("ok", "signal", "timeout", "lied"):
+        for reason in ("ok", "signal", "timeout", "lied", "device"):
             self.worker_exits.labels(reason)
         self.workers = gauge("workers", "Worker processes", "state")
         self.lease_lost = counter("lease_lost", "Attempts that found their job taken over")

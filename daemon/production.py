@@ -17,6 +17,8 @@ from daemon.store.folder import Staging
 from daemon.store.headers import picture_header
 from daemon.task import (
     Event,
+    FallbackReason,
+    FellBack,
     FileMade,
     JobOver,
     OutputFailed,
@@ -31,6 +33,7 @@ from daemon.task import (
 from daemon.worker.handle import Worker
 
 _MOST_UNWRITTEN = 64 << 20  # bytes of a job's files that wait for the disk
+_CPU = "cpu"  # the device that does what another one cannot
 _HEADER = 64 << 10  # bytes of a file in which its header must lie
 
 
@@ -68,13 +71,15 @@ class _Collected:
 
 @dataclass
 class Tally:
-    """What a task cost, for the metrics; read it when the task is over."""
+    """What a task cost, for the metrics; read it when the task is over. `fallback`: why the CPU did it after all."""
 
     times: StageTimes = field(default_factory=StageTimes)
     read_bytes: int = 0
     written_bytes: int = 0
     frames: int = 0
     codec: str = ""
+    device: str = ""
+    fallback: FallbackReason | None = None
     encoded: dict[str, int] = field(default_factory=dict)
 
 
@@ -109,6 +114,7 @@ class Production:
     async def run(self, worker: Worker, source: int) -> AsyncGenerator[Made, None]:
         """Yields each job when it is over. Raises what `Worker.run` raises, the source's own failure, and
         StoreFailure; the jobs not yet yielded share that fate."""
+        self.tally.device = worker.device
         try:
             files = [await asyncio.to_thread(self._open, *place) for place in self._task.files]
             async with aclosing(worker.run(self._task, source, files)) as events:
@@ -148,6 +154,8 @@ class Production:
     async def _hear(self, event: Event, body: bytes) -> Made | None:
         """The job that an event ends."""
         match event:
+            case FellBack():
+                await self._fell_back(event)
             case FileMade():
                 await self._file(event, body)
             case OutputMade():
@@ -168,6 +176,26 @@ class Production:
             case _:
                 raise WorkerLied(f"the worker was stopped: {event.kind!r} is no word within a task")
         return None
+
+    async def _fell_back(self, event: FellBack) -> None:
+        """Forgets all that was said of jobs that are not over, and takes their files out of the staging."""
+        if self.tally.device == _CPU:
+            raise WorkerLied("the worker was stopped: there is no device that it could fall back from")
+        self.tally.device, self.tally.fallback = _CPU, event.reason
+        for job in self._jobs:
+            if job.over or job.stopped:
+                continue
+            job.unwritten.clear()
+            job.unsettled.clear()
+            if job.writing is not None:
+                await job.writing
+            for output, files in job.files.items():
+                for file in files if output not in job.open else ():
+                    await asyncio.to_thread(job.staging.remove, file)
+            job.files.clear()
+            job.reports.clear()
+            job.failures.clear()
+            job.warnings.clear()
 
     async def _file(self, event: FileMade, body: bytes) -> None:
         if (found := self._asked(event.job, event.output)) is None:
@@ -211,9 +239,9 @@ class Production:
         files = job.files.get(event.output, {})
         report = event.report
         named = [report.path, *(picture.path for picture in report.pictures or () if picture.path is not None)]
-        said = (report.name, report.output, report.format, report.tag, report.cached)
+        said = (report.name, report.output, report.format, report.tag, report.cached, report.device)
         if (
-            said != (asked.name, asked.output, asked.format, asked.tag, False)
+            said != (asked.name, asked.output, asked.format, asked.tag, False, self.tally.device)
             or sorted(files) != report.files
             or report.bytes != sum(files.values())
         ):

@@ -23,6 +23,13 @@ Texts = Annotated[tuple[Text, ...], Field(fail_fast=True)]
 MAX_FILES = MAX_OUTPUTS
 
 
+# Why the CPU did a source that another device was to do: what that device lacks or cannot be trusted with, or `error`.
+FallbackReason = Literal[
+    "codec", "chroma", "depth", "size", "interlaced", "palette", "alpha", "still", "times", "entry", "error"
+]
+CARD_LOST = 75  # exit status of a worker that can do nothing more with its card
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,11 +72,12 @@ class Stop(_Model):
 
 
 class Ready(_Model):
-    """The worker has imported all it needs and opens nothing from here on."""
+    """The worker has imported all it needs and opens nothing from here on. `note`: why it is this device."""
 
     kind: Literal["ready"] = "ready"
     ffmpeg: Text
     device: Annotated[str, Field(max_length=20)]
+    note: Text = ""
 
 
 class Unable(_Model):
@@ -93,6 +101,14 @@ class Progress(_Model):
     kind: Literal["progress"] = "progress"
     packets: Whole
     pictures: Counts
+
+
+class FellBack(_Model):
+    """The device could not do the source, and the CPU does it from the start: whatever was said until now of jobs that
+    are not over is void. At most once in a task."""
+
+    kind: Literal["fell_back"] = "fell_back"
+    reason: FallbackReason
 
 
 class FileMade(_Model):
@@ -170,7 +186,17 @@ class SourceMeasured(_Model):
 
 
 Event = Annotated[
-    Ready | Unable | Planned | Progress | FileMade | OutputMade | OutputFailed | JobOver | TaskOver | SourceMeasured,
+    Ready
+    | Unable
+    | Planned
+    | Progress
+    | FellBack
+    | FileMade
+    | OutputMade
+    | OutputFailed
+    | JobOver
+    | TaskOver
+    | SourceMeasured,
     Field(discriminator="kind"),
 ]
 Order = Annotated[Task | Stop, Field(discriminator="kind")]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from daemon.errors import Failure, WorkerDied, WorkerFailure
+from daemon.errors import DeviceLost, Failure, WorkerDied, WorkerFailure
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def _judge_worker(history: History, failure: WorkerFailure, alone: bool, policy:
         # Any of the jobs in the worker may be the cause: each is tried by itself, and none is charged yet.
         return Again(0.0, history, alone=True)
     died = History(history.failures, history.deaths + 1, history.lost_starts)
-    if not failure.retry or died.deaths >= policy.deaths:
+    # After so many of them workers go on with the CPU: that may be what the job needs.
+    most = policy.deaths + isinstance(failure, DeviceLost)
+    if not failure.retry or died.deaths >= most:
         return Over(failure)
     return Again(_delay(died.deaths, policy), died, alone=True)
 

@@ -8,7 +8,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from daemon.media.demux import Demuxer, Facts
-from daemon.media.device import Decoder, Device, Frame, Look
+from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.source import Source
 from daemon.media.stills import Stills, is_webp
 
@@ -41,6 +41,9 @@ class Container(Protocol):
 
     def next_keyframe(self, ticks: int) -> int | None:
         """DTS of the first key packet after `ticks`, None where nothing tells or there is none."""
+
+    def fit(self, hardware: Hardware, *, timed: bool) -> Device:
+        """The device of this source. May leave the position anywhere. Raises Unfit."""
 
     def decoder(self, device: Device) -> Decoder: ...
 

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from daemon.errors import SourceRefused
 from daemon.media.colour import Colour, colour_of
-from daemon.media.device import Decoder, Frame, Look, Pixels
+from daemon.media.device import Decoder, Device, Frame, Look, Packets, Pixels
 from daemon.media.geometry import MAX_PIXELS, Size
 from daemon.media.orientation import orientation_of
 from daemon.media.scale import scale
@@ -20,6 +20,13 @@ from daemon.media.scale import scale
 
 class CpuDevice:
     name = "cpu"
+    otherwise = None
+
+    def __init__(self, note: str = "") -> None:
+        self.note = note
+
+    def fit(self, stream: VideoStream | None, packets: Packets, *, timed: bool) -> Device:
+        return self
 
     def decoder(self, stream: VideoStream) -> Decoder:
         return CpuDecoder(stream)

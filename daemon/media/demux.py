@@ -17,7 +17,7 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
-from daemon.media.device import Decoder, Device, Frame, Look
+from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.packed import is_packed, unpack
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
@@ -220,6 +220,13 @@ class Demuxer:
 
     def measure(self) -> "Facts":
         return measure(self)
+
+    def fit(self, hardware: Hardware, *, timed: bool) -> Device:
+        return hardware.fit(self.stream, self._from_the_first, timed=timed)
+
+    def _from_the_first(self) -> Iterator["Packet[VideoStream]"]:
+        self.rewind()
+        yield from self.packets()
 
     def decoder(self, device: Device) -> Decoder:
         return device.decoder(self.stream)

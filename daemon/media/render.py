@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -16,7 +16,7 @@ from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Sear
 from daemon.media.clip import ClipMaker
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
-from daemon.media.device import Device
+from daemon.media.device import Hardware, Unfit
 from daemon.media.moving import MovingMaker, stretch
 from daemon.media.outputs import MAKERS, Maker, Making, series, span
 from daemon.media.plan import Instant, Lazy, Run, plan
@@ -27,6 +27,7 @@ from daemon.media.stamps import time_of_frame
 from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
 from daemon.task import (
+    FellBack,
     FileMade,
     JobOver,
     Limits,
@@ -44,7 +45,7 @@ _DECODED_FRAMES = 8  # that a decoder holds, about: references and those not yet
 _EIGHT_BIT = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video", "vp8", "mjpeg", "flv1", "h263"})  # nearly always
 _TOGETHER = Fraction(2)  # seconds between exact instants that share a run where the groups of pictures are unknown
 
-Sent = FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
+Sent = FellBack | FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
 Emit = Callable[[Sent, bytes], None]
 Consumers = dict[Instant, list[tuple[Maker, int]]]
 Piece = Callable[[Track], None]  # of the work
@@ -56,21 +57,25 @@ class _Unwanted(Exception):
 
 class Rendering:
     """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one. `sinks`:
-    where the outputs go that are written to a file, by their job and number."""
+    where the outputs go that are written to a file, by their job and number; those that are begun anew are replaced."""
 
     def __init__(
-        self, task: Task, source: Source, sinks: Mapping[tuple[int, int], Sink], device: Device, emit: Emit
+        self, task: Task, source: Source, sinks: MutableMapping[tuple[int, int], Sink], hardware: Hardware, emit: Emit
     ) -> None:
         self._task = task
         self._sinks = sinks
         self._source = source
-        self._device = device
+        self._hardware = hardware
         self._emit = emit
         self._clock = Clock()
-        self._tracks: list[Track] = []
-        self._jobs: list[list[Making]] = []
         self._over: set[int] = set()
         self._lock = threading.Lock()
+        self._warnings: tuple[str, ...] = ()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracks: list[Track] = []
+        self._jobs: list[list[Making]] = []
         self._broken = False
         self._measured = False
         self._found: dict[tuple[Interval, ...], list[Choice | None]] = {}
@@ -90,7 +95,11 @@ class Rendering:
     def run(self) -> TaskOver:
         error: Failure | None = None
         try:
-            self._render()
+            try:
+                self._render()
+            except Unfit as unfit:
+                self._fall_back(unfit)
+                self._render()
         except Failure as failure:
             error = failure
         return TaskOver(
@@ -101,13 +110,30 @@ class Rendering:
             frames=sum(track.frames_decoded for track in self._tracks),
         )
 
+    def _fall_back(self, unfit: Unfit) -> None:
+        """Begins anew with the device that does what this one cannot. Of jobs that are over nothing is done again."""
+        if self._hardware.otherwise is None:
+            raise unfit
+        self._emit(FellBack(reason=unfit.reason), b"")
+        self._hardware = self._hardware.otherwise
+        self._warnings = (f"decoded by the CPU: {unfit.message}",)
+        for place, sink in self._sinks.items():
+            if place[0] not in self._over:
+                self._sinks[place] = sink.anew()
+        self._begin()
+
     def _render(self) -> None:
         with self._clock.timing("open"):
             container = open_container(self._source)
             self._facts = container.measure()
+            try:
+                self._device = container.fit(self._hardware, timed=self._facts.timing == "shown")
+            except Exception:
+                container.close()
+                raise
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
-        self._idle = [self._track(container)]
         try:
+            self._idle = [self._track(container)]
             consumers = self._prepare(container)
             self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
             stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
@@ -338,7 +364,7 @@ class Rendering:
                 height=height,
                 codec=facts.codec,
                 fps=facts.fps,
-                warnings=facts.warnings if warning is None else (*facts.warnings, warning),
+                warnings=(*self._warnings, *facts.warnings, *([] if warning is None else [warning])),
             ),
             b"",
         )

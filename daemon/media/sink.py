@@ -17,6 +17,15 @@ class Sink:
         self._closed = False
         self.size = 0
 
+    def anew(self) -> "Sink":
+        """The same file, empty again; this one is closed. Raises StoreFailure."""
+        self.close()
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise StoreFailure(f"writing failed: {error.strerror} (free space, or mend the folder)") from None
+        return Sink(self._descriptor)
+
     def write(self, data: bytes) -> int:
         if self._closed:
             raise ValueError("the file is closed")

@@ -21,7 +21,7 @@ from PIL import WebPImagePlugin as _WebPImagePlugin
 from daemon.errors import NotAVideo, SourceRefused, SourceUnreadable
 from daemon.media.colour import Colour
 from daemon.media.demux import Facts
-from daemon.media.device import Decoder, Device, Frame, Look
+from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.geometry import MAX_PIXELS
 from daemon.media.orientation import UPRIGHT
 from daemon.media.source import Source
@@ -86,6 +86,9 @@ class Stills:
             return self._image.format != "TIFF" and self._image.getexif().get(_EXIF_ORIENTATION, 1) in _SIDEWAYS
         except _UNREADABLE as error:
             raise _no_picture(error) from None
+
+    def fit(self, hardware: Hardware, *, timed: bool) -> Device:
+        return hardware.fit(None, self.packets, timed=timed)
 
     def decoder(self, device: Device) -> Decoder:
         """Pictures are decoded by the CPU, whatever the device."""

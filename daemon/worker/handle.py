@@ -8,14 +8,30 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
-from daemon.errors import Failure, WorkerDied, WorkerLied, WorkerStalled, WorkerTimeout, from_dict
-from daemon.task import Event, Ready, Stop, Task, TaskOver, Unable
+import structlog
+
+from daemon.errors import (
+    DeviceLost,
+    DeviceMissing,
+    Failure,
+    WorkerDied,
+    WorkerLied,
+    WorkerStalled,
+    WorkerTimeout,
+    from_dict,
+)
+from daemon.task import CARD_LOST, Event, Ready, Stop, Task, TaskOver, Unable
 from daemon.worker.wire import WireError, pack, receive_event, send_task
+
+log = structlog.get_logger()
 
 COMMAND = (sys.executable, "-P", "-m", "daemon.worker.process")
 # What a worker may know of the environment: how to find its libraries, and nothing that opens a door.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LANG", "LC_ALL", "TZ")
+# And of NVIDIA's: which cards there are, where CUDA and the kernels compiled before are.
+_CUDA = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_PATH", "CUPY_CACHE_DIR")
 _START_SECONDS = 60.0
+_MOST_LOST = 3  # times in a row that a card may be lost
 _BUFFER = 4 << 20  # bytes of events that may wait to be read
 
 
@@ -28,7 +44,9 @@ class Watch:
 
 
 class Worker:
-    """One worker process. `exited` is told how it ended: `ok`, `signal`, `timeout` or `lied`."""
+    """One worker process. `exited` is told how it ended: `ok`, `signal`, `timeout`, `lied`, or `device` where its card
+    was lost. After three such ends in a row, by deaths or by starts that do not find the card again, it has no card any
+    more and goes on with the CPU."""
 
     def __init__(
         self, device: str, watch: Watch, exited: Callable[[str], None], command: Sequence[str] = COMMAND
@@ -38,7 +56,9 @@ class Worker:
         self._exited = exited
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
+        self._lost = 0  # cards in a row
         self.device = ""
+        self.note = ""
         self.ffmpeg = ""
 
     @property
@@ -51,7 +71,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:
-            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            environment = {name: os.environ[name] for name in (*_ENVIRONMENT, *_CUDA) if name in os.environ}
             try:
                 # A process group of its own: Ctrl-C in a terminal is for the daemon, and kill reaches all of it.
                 # One arena for two threads: decoded frames freed by one are used again by the other.
@@ -79,12 +99,19 @@ class Worker:
             await self.kill("signal")
             raise WorkerDied("a worker process ended before it was ready: run `thumbd check`") from None
         if isinstance(event, Unable):
-            await self.kill("ok")
-            raise from_dict(event.model_dump())
+            failure = from_dict(event.model_dump())
+            # One that never had its card has not lost it.
+            gone = isinstance(failure, DeviceMissing) and self._lost > 0
+            await self.kill("device" if gone else "ok")
+            if gone:
+                self._note_lost()
+            raise failure
         if not isinstance(event, Ready):
             await self.kill("lied")
             raise WorkerLied("a worker process began with the wrong word")
-        self.device, self.ffmpeg = event.device, event.ffmpeg
+        if self.device and event.device != self.device:
+            log.warning("a worker has another device now", device=event.device, before=self.device, note=event.note)
+        self.device, self.note, self.ffmpeg = event.device, event.note, event.ffmpeg
 
     async def run(
         self, task: Task, source: int, files: Sequence[int] = ()
@@ -106,6 +133,8 @@ class Worker:
                     await asyncio.sleep(0)  # one that never falls silent must not keep the loop from the others
                     event, body = await receive_event(self._reader)
                 clean = isinstance(event, TaskOver)
+                if clean:
+                    self._lost = 0
                 yield event, body
         except TimeoutError:
             reason = "timeout"
@@ -116,8 +145,9 @@ class Worker:
             reason = "lied"
             raise WorkerLied(f"the worker was stopped: {error}") from None
         except (asyncio.IncompleteReadError, OSError):
-            reason = "signal"
-            raise await self._died() from None
+            died = await self._died()
+            reason = "device" if isinstance(died, DeviceLost) else "signal"
+            raise died from None
         finally:
             # Not at the end of its task: what it still sends would be taken for the next one's.
             if not clean:
@@ -151,8 +181,18 @@ class Worker:
             return WorkerDied("the process that decoded it is gone")
         self._signal()
         code = await self._process.wait()
+        if code == CARD_LOST:
+            self._note_lost()
+            return DeviceLost(f"the process that decoded it lost its card ({self.device})")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return WorkerDied(f"the process that decoded it died ({how})")
+
+    def _note_lost(self) -> None:
+        self._lost += 1
+        log.error("a card is lost", device=self._device, times=self._lost)
+        if self._lost >= _MOST_LOST:
+            log.error("going on with the CPU until the daemon is started again", device=self._device)
+            self._device = "cpu"
 
     def _signal(self) -> None:
         if self._process is not None and self._process.returncode is None:

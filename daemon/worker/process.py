@@ -26,11 +26,11 @@ from pydantic import BaseModel
 
 from daemon.errors import Failure, SourceUnreadable
 from daemon.media.choose_device import open_device
-from daemon.media.device import Device
+from daemon.media.device import CardLost, Hardware
 from daemon.media.render import Rendering
 from daemon.media.sink import Sink
 from daemon.media.source import FileSource
-from daemon.task import Progress, Ready, Stop, Task, TaskOver, Unable
+from daemon.task import CARD_LOST, Progress, Ready, Stop, Task, TaskOver, Unable
 from daemon.worker.wire import pack, receive_order
 
 _PR_SET_PDEATHSIG = 1
@@ -51,18 +51,18 @@ class Process:
     def serve(self) -> None:
         """Runs tasks until the wire ends, which ends the process."""
         try:
-            device = open_device(self._device_name)
+            hardware = open_device(self._device_name)
         except Failure as failure:
             self.send(Unable(code=failure.code, message=failure.message))
             return
         threading.Thread(target=self._hear, name="orders", daemon=True).start()
-        self.send(Ready(ffmpeg=av.ffmpeg_version_info, device=device.name))
+        self.send(Ready(ffmpeg=av.ffmpeg_version_info, device=hardware.name, note=hardware.note))
         while True:
             task, descriptors = self._tasks.get()
             source, *files = descriptors
             sinks = dict(zip(task.files, map(Sink, files), strict=True))
             try:
-                self._run(task, source, sinks, device)
+                self._run(task, source, sinks, hardware)
             finally:
                 for sink in sinks.values():
                     sink.close()
@@ -76,8 +76,8 @@ class Process:
             if body:
                 self._connection.sendall(body)
 
-    def _run(self, task: Task, source: int, sinks: dict[tuple[int, int], Sink], device: Device) -> None:
-        rendering = Rendering(task, FileSource(source), sinks, device, self.send)
+    def _run(self, task: Task, source: int, sinks: dict[tuple[int, int], Sink], hardware: Hardware) -> None:
+        rendering = Rendering(task, FileSource(source), sinks, hardware, self.send)
         self._rendering = rendering
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(rendering, over), name="progress", daemon=True)
@@ -85,6 +85,8 @@ class Process:
         final = TaskOver(code="failed", message="the worker's task ended without a word")
         try:
             final = rendering.run()
+        except CardLost:
+            os._exit(CARD_LOST)  # no word of this process on anything: another one begins with the card anew
         except OSError as error:  # nothing but the source is read here
             final = TaskOver(code=SourceUnreadable.code, message=f"reading it failed ({error.strerror})")
         except Exception as error:  # noqa: BLE001  whatever it is, the supervisor must hear of it

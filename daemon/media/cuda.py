@@ -1,0 +1,132 @@
+"""An NVIDIA card: NVDEC decodes, the kernel shrinks, and what neither is right for is left to the CPU."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from daemon.media.colour import Colour
+from daemon.media.cpu import CpuDevice
+from daemon.media.cupy_card import CupyCard, check_driver
+from daemon.media.device import CardLost, Decoder, Device, Frame, Hardware, Look, Packets, Pixels, Unfit
+from daemon.media.geometry import MAX_PIXELS, Size
+from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities, library
+from daemon.media.surface import Card, Kind, Surface
+
+_SAMPLE_PACKETS = 64  # in which a first picture must come out
+_CHROMA = {(8, 8): 420, (8, 16): 422, (16, 16): 444}  # by the size of chroma for 16x16 of luma
+
+
+def open_cuda(number: int = 0) -> "Cuda":
+    """Raises DeviceMissing, which says what is missing and what to do."""
+    check_driver()
+    library()
+    card = CupyCard(number)
+    capabilities(number)["h264", 420, 8]  # loads the decoding library, or says that it is missing
+    return Cuda(card)
+
+
+class Cuda:
+    """One card, for all sources of a process; `fit` gives what does one of them."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._pool = Pool(lambda kind: Session(card, kind))
+        self.name = f"cuda:{card.number}"
+        self.note = "an NVIDIA card is usable"
+        self.otherwise: Hardware = CpuDevice()
+
+    def fit(self, stream: VideoStream | None, packets: Packets, *, timed: bool) -> Device:
+        """Looks at one keyframe that libav decodes: only so pixel format, colour, orientation, and what else goes along
+        with frames are known for sure, for NVDEC tells none of it and containers may leave it out. It costs one
+        keyframe a source."""
+        if stream is None:
+            raise Unfit("still", "it is a file of still pictures")
+        codec = stream.codec_context.codec.canonical_name
+        if codec not in CODECS:
+            raise Unfit("codec", f"NVDEC does not decode {codec}")
+        if not timed:
+            raise Unfit("times", "its packets do not tell when their frames are shown")
+        frame = _sample(stream, packets())
+        kind = self._kind(codec, stream, frame)
+        return CudaDevice(self.name, self._card, self._pool, kind, CpuDevice().look(frame, stream))
+
+    def _kind(self, codec: str, stream: VideoStream, frame: VideoFrame) -> Kind:
+        format = frame.format
+        if format.has_palette:
+            raise Unfit("palette", f"its pictures have a palette ({format.name})")
+        if any(component.is_alpha for component in format.components):
+            raise Unfit("alpha", f"its pictures may be transparent ({format.name})")
+        if frame.interlaced_frame:
+            raise Unfit("interlaced", "its pictures are interlaced")
+        chroma = _CHROMA.get((format.chroma_width(16), format.chroma_height(16)))
+        if chroma is None or len(format.components) != 3:
+            raise Unfit("chroma", f"NVDEC does not decode {codec} as {format.name}")
+        depth = max(component.bits for component in format.components)
+        context = stream.codec_context
+        coded = (context.coded_width or frame.width, context.coded_height or frame.height)
+        self._check(codec, chroma, depth, coded)
+        return Kind(codec, chroma, depth, coded, (frame.width, frame.height))
+
+    def _check(self, codec: str, chroma: int, depth: int, coded: Size) -> None:
+        known = capabilities(self._card.number)
+        said = known.get((codec, chroma, depth))
+        if said is None or not said.supported:
+            if (eight := known.get((codec, chroma, 8))) is not None and eight.supported:
+                raise Unfit("depth", f"this card's NVDEC does not decode {codec} of {depth} bits")
+            if (usual := known.get((codec, 420, 8))) is not None and usual.supported:
+                raise Unfit("chroma", f"this card's NVDEC does not decode {codec} with chroma 4:{str(chroma)[1:]}")
+            raise Unfit("codec", f"this card's NVDEC does not decode {codec}")
+        if not said.takes(coded) or coded[0] * coded[1] > MAX_PIXELS:
+            raise Unfit("size", f"this card's NVDEC does not decode {codec} of {coded[0]}x{coded[1]}")
+
+
+class CudaDevice:
+    """A card for one source."""
+
+    def __init__(self, name: str, card: Card, pool: Pool, kind: Kind, look: Look) -> None:
+        self.name = name
+        self._card = card
+        self._pool = pool
+        self._kind = kind
+        self._look = look
+
+    def decoder(self, stream: VideoStream) -> Decoder:
+        return NvdecDecoder(stream, self._card, self._kind, self._pool)
+
+    def look(self, frame: Frame, stream: VideoStream) -> Look:
+        return self._look
+
+    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
+        if not isinstance(frame, Surface):
+            raise TypeError("the card shapes the frames that it decoded")
+        try:
+            return self._card.resize(frame, size, colour)
+        except Exception as error:
+            if not self._card.works():
+                raise CardLost(str(error)) from error
+            raise Unfit("error", f"the card failed to make a picture ({error})") from error
+
+
+def _sample(stream: VideoStream, packets: Iterator["Packet[VideoStream]"]) -> VideoFrame:
+    """The first picture that libav makes of a lone key packet."""
+    context = stream.codec_context
+    context.thread_count = 1
+    for packet in islice(packets, _SAMPLE_PACKETS):
+        if packet.is_keyframe:
+            frames = (*_decoded(context, packet), *_decoded(context, None))
+            context.flush_buffers()
+            for frame in frames:
+                if not frame.is_corrupt:
+                    return frame
+    raise Unfit("entry", "libav makes no picture of a key packet alone")
+
+
+def _decoded(context: "av.VideoCodecContext", packet: "Packet[VideoStream] | None") -> list[VideoFrame]:
+    try:
+        return context.decode(packet)
+    except av.FFmpegError:
+        return []
