@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from PIL import Image
 from daemon.errors import from_dict
 from daemon.job import Job
 from daemon.media.cpu import CpuDevice
+from daemon.media.device import Hardware
 from daemon.media.render import Rendering
 from daemon.media.source import FileSource
 from daemon.report import OutputReport
-from daemon.task import FileMade, OutputFailed, OutputMade, SourceMeasured, Task, TaskOver
+from daemon.task import FellBack, FileMade, OutputFailed, OutputMade, SourceMeasured, Task, TaskOver
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Rendered:
     warnings: list[str]
     source: SourceMeasured | None
     over: TaskOver
+    fallbacks: list[str] = field(default_factory=list)
 
     @property
     def source_warnings(self) -> tuple[str, ...]:
@@ -40,7 +42,12 @@ class Rendered:
 
 
 def render(
-    path: Path, outputs: Sequence[Mapping[str, Any]], *, threads: int = 1, background: tuple[int, int, int] = (0, 0, 0)
+    path: Path,
+    outputs: Sequence[Mapping[str, Any]],
+    *,
+    threads: int = 1,
+    background: tuple[int, int, int] = (0, 0, 0),
+    hardware: Hardware | None = None,
 ) -> Rendered:
     """Raises what the task, or one of its outputs, failed with."""
     job = Job.check({"source": str(path), "outputs": [dict(output) for output in outputs]})
@@ -49,6 +56,10 @@ def render(
 
     def emit(event: object, body: bytes) -> None:
         match event:
+            case FellBack():
+                rendered.fallbacks.append(event.reason)
+                rendered.files.clear()
+                rendered.reports.clear()
             case FileMade():
                 rendered.files[event.name] = body
             case OutputMade():
@@ -62,7 +73,7 @@ def render(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         task = Task(jobs=(job.outputs,), threads=threads, background=background)
-        rendered.over = Rendering(task, FileSource(descriptor), {}, CpuDevice(), emit).run()
+        rendered.over = Rendering(task, FileSource(descriptor), {}, hardware or CpuDevice(), emit).run()
     finally:
         os.close(descriptor)
     for each in (rendered.over, *failed):

@@ -71,7 +71,7 @@ def _of_avc(extradata: bytes) -> Framing:
 def _of_hevc(extradata: bytes) -> Framing:
     sets, position = [], 23
     for _ in range(extradata[22]):
-        count, position = int.from_bytes(extradata[position + 1 : position + 3]), position + 3
+        count, position = extradata[position + 1] << 8 | extradata[position + 2], position + 3
         for _ in range(count):
             unit, position = _behind_length(extradata, position)
             sets.append(unit)

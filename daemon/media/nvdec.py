@@ -212,8 +212,9 @@ class NvdecDecoder:
     """Of one opening of a source. It has a session from the first packet until `drain` or `reset`.
 
     Frames that are not needed stay where they are; those that are needed are copied, for the wrapper gives the same
-    memory to the next one. Whatever is in doubt is Unfit, so that libav does the source: an error, a needed packet
-    that gives no frame, pictures of another size, an entry after which pictures are not whole at once."""
+    memory to the next one. Whatever is in doubt is Unfit, so that libav does the source: an error (the wrapper prints
+    most of them, and gives no frame), pictures of another size, an entry after which pictures are not whole at once.
+    """
 
     def __init__(self, stream: VideoStream, card: Card, kind: Kind, pool: Pool) -> None:
         try:
@@ -223,10 +224,12 @@ class NvdecDecoder:
         self._card = card
         self._kind = kind
         self._pool = pool
+        self._hidden = kind.codec in _WITH_HIDDEN_FRAMES
         self._session: Session | None = None
         self._owed: set[int] = set()  # needed packets whose frames did not come yet
         self._held: list[tuple[int, int, Surface]] = []  # a heap by time: frames that may not be next in display order
         self._order = count()
+        self._begun = 0  # PTS of the packet that it began with
         self._early = 0  # how far times of display were met before those of decoding, in ticks
 
     def decode(self, packet: "Packet[VideoStream]", *, needed: bool) -> Iterable[Frame]:
@@ -247,7 +250,13 @@ class NvdecDecoder:
             raise Unfit("times", "a packet does not tell when its frame is shown")
         if needed and pts is not None:
             self._owed.add(pts)
-        self._take(lambda session: session.decode(data, 0 if pts is None else pts), pts)
+        if first:
+            self._begun = pts or 0
+        came = self._take(lambda session: session.decode(data, 0 if pts is None else pts), pts)
+        # Of packets that are shown before the first one HEVC has some that cannot be decoded (ITU-T H.265, 8.1.3).
+        if came == 0 and not self._hidden and (pts is None or pts >= self._begun):
+            self._session = None
+            raise Unfit("error", f"NVDEC gave no picture for the packet at {pts} ticks")
         if packet.dts is None:
             return self._next(None)
         if pts is not None:
@@ -256,11 +265,10 @@ class NvdecDecoder:
 
     def drain(self) -> Iterable[Frame]:
         if self._session is not None:
-            session = self._take(Session.end, None)
+            self._take(Session.end, None)
+            session, self._session = self._session, None
             if self._owed:
-                self._session = None
                 raise Unfit("error", f"NVDEC gave no picture for the packet at {min(self._owed)} ticks")
-            self._session = None
             self._pool.give_back(session)
         while self._held:
             yield heappop(self._held)[2]
@@ -277,8 +285,9 @@ class NvdecDecoder:
                 return
             self._pool.give_back(session)
 
-    def _take(self, do: Callable[[Session], list[Any]], pts: int | None) -> Session:
-        """Lets the session do something, and keeps the frames that come and are owed. `pts`: of the packet."""
+    def _take(self, do: Callable[[Session], list[Any]], pts: int | None) -> int:
+        """Lets the session do something, keeps of the frames that come those that are owed, and counts them all. `pts`:
+        of the packet."""
         session, self._session = self._session, None  # it is given back only where nothing is raised
         try:
             session = session or self._pool.lend(self._kind)
@@ -292,10 +301,10 @@ class NvdecDecoder:
                 raise CardLost(str(error)) from error
             raise Unfit("error", f"NVDEC failed ({_first_line(error)})") from error
         self._session = session
-        return session
+        return len(frames)
 
     def _keep(self, session: Session, frame: Any, pts: int | None, came: int) -> None:
-        if self._kind.codec in _WITH_HIDDEN_FRAMES:
+        if self._hidden:
             pts = int(frame.getPTS())
         elif came > 1 or pts is None:
             raise Unfit("error", "a packet gave more pictures than one: it is not told which is which")

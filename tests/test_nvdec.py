@@ -1,0 +1,81 @@
+"""NVDEC where there is none: on a stand-in driver, and what is said on a machine without a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import standin
+
+from daemon.errors import DeviceMissing
+from daemon.media import cupy_card, nvdec
+from daemon.media.choose_device import open_device
+from daemon.media.cpu import CpuDevice
+
+TESTS = Path(__file__).parent
+
+
+def has_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+without_gpu = pytest.mark.skipif(has_driver(), reason="this machine has an NVIDIA driver")
+
+
+def test_on_the_stand_in(tmp_path: Path) -> None:
+    if reason := standin.missing():
+        if os.environ.get("REQUIRE_FAKE_DRIVER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(standin.build(tmp_path))}
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(TESTS / "on_standin.py")]
+    done = subprocess.run(command, env=environment, cwd=TESTS.parent, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+@without_gpu
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3"])
+def test_a_named_card_that_is_not_there(name: str) -> None:
+    with pytest.raises(DeviceMissing, match=rf"device '{name}': there is no NVIDIA driver .* install one"):
+        open_device(name)
+
+
+@without_gpu
+def test_auto_takes_the_cpu_and_says_why() -> None:
+    chosen = open_device("auto")
+    assert isinstance(chosen, CpuDevice)
+    assert chosen.note.startswith("no GPU is used: there is no NVIDIA driver")
+    assert open_device("cpu").note == ""
+
+
+@without_gpu
+def test_the_package_without_a_driver() -> None:
+    """It raises RuntimeError when it is imported."""
+    with pytest.raises(DeviceMissing, match=r"NVIDIA's video libraries are missing|PyNvVideoCodec is not installed"):
+        nvdec.library()
+
+
+@pytest.mark.parametrize(
+    ("library", "package"), [(nvdec.library, "PyNvVideoCodec"), (cupy_card.library, "cupy")], ids=["nvdec", "cupy"]
+)
+def test_a_package_that_is_not_installed(library: object, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    library.cache_clear()  # type: ignore[attr-defined]
+    with pytest.raises(DeviceMissing, match=r"is not installed: pip install 'thumbd\[gpu\]'"):
+        library()  # type: ignore[operator]
+
+
+def test_nothing_of_cuda_is_imported_for_the_cpu() -> None:
+    code = (
+        "import sys; import daemon.worker.process; from daemon.media.choose_device import open_device; "
+        "open_device('cpu'); assert not {'cupy', 'PyNvVideoCodec', 'daemon.media.cuda'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
