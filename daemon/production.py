@@ -178,24 +178,19 @@ class Production:
         return None
 
     async def _fell_back(self, event: FellBack) -> None:
-        """Forgets all that was said of jobs that are not over, and takes their files out of the staging."""
+        """Forgets the files of outputs that are not over, and takes them out of the staging."""
         if self.tally.device == _CPU:
             raise WorkerLied("the worker was stopped: there is no device that it could fall back from")
         self.tally.device, self.tally.fallback = _CPU, event.reason
         for job in self._jobs:
             if job.over or job.stopped:
                 continue
-            job.unwritten.clear()
-            job.unsettled.clear()
-            if job.writing is not None:
+            void = [output for output in job.files if output not in job.reports and output not in job.failures]
+            if void and job.writing is not None:
                 await job.writing
-            for output, files in job.files.items():
-                for file in files if output not in job.open else ():
+            for output in void:
+                for file in job.files.pop(output):
                     await asyncio.to_thread(job.staging.remove, file)
-            job.files.clear()
-            job.reports.clear()
-            job.failures.clear()
-            job.warnings.clear()
 
     async def _file(self, event: FileMade, body: bytes) -> None:
         if (found := self._asked(event.job, event.output)) is None:

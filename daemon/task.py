@@ -104,8 +104,8 @@ class Progress(_Model):
 
 
 class FellBack(_Model):
-    """The device could not do the source, and the CPU does it from the start: whatever was said until now of jobs that
-    are not over is void. At most once in a task."""
+    """The device could not do the source, and the CPU does it from the start. Outputs that were made or have failed
+    stay as they are; the files of all others are void. At most once in a task."""
 
     kind: Literal["fell_back"] = "fell_back"
     reason: FallbackReason

@@ -71,6 +71,7 @@ class Rendering:
         self._over: set[int] = set()
         self._lock = threading.Lock()
         self._warnings: tuple[str, ...] = ()
+        self._made: set[tuple[int, int]] = set()  # outputs that are over, with the device before
         self._begin()
 
     def _begin(self) -> None:
@@ -111,14 +112,15 @@ class Rendering:
         )
 
     def _fall_back(self, unfit: Unfit) -> None:
-        """Begins anew with the device that does what this one cannot. Of jobs that are over nothing is done again."""
+        """Begins anew with the device that does what this one cannot. What was made is not made again."""
         if self._hardware.otherwise is None:
             raise unfit
         self._emit(FellBack(reason=unfit.reason), b"")
         self._hardware = self._hardware.otherwise
         self._warnings = (f"decoded by the CPU: {unfit.message}",)
+        self._made |= {(maker.job, maker.output) for makers in self._jobs for maker in makers if maker.over}
         for place, sink in self._sinks.items():
-            if place[0] not in self._over:
+            if place not in self._made:
                 self._sinks[place] = sink.anew()
         self._begin()
 
@@ -166,6 +168,8 @@ class Rendering:
             makers: list[Making] = []
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
+                if (job, number) in self._made:
+                    continue
                 try:
                     makers.append(self._maker(asked, (job, number), container))
                 except Failure as failure:
