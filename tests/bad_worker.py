@@ -102,6 +102,18 @@ class BadWorker:
                 self.name = task["jobs"][0][0]["name"]
                 getattr(self, self.name.replace("-", "_"), self.answer_well)()
 
+    # What it says of its device, the CPU.
+
+    def other_device(self) -> None:
+        self.file()
+        self.made(device="cuda:0")
+
+    def back_from_the_cpu(self) -> None:
+        self.send("fell_back", reason="error")
+
+    def back_for_no_reason(self) -> None:
+        self.send("fell_back", reason="because")
+
     # A file that it writes itself: the second output.
 
     def clip(self, written: bytes = MP4, **keys: Any) -> None:

@@ -22,6 +22,7 @@ import clips
 import numpy as np
 import pytest
 from clips import RECIPES, Clip
+from harness import Site, until
 from PIL import Image
 from rendering import render
 from standin import HostCard, number_in
@@ -375,5 +376,31 @@ def test_a_worker_that_loses_its_card_three_times_has_the_cpu(clip_folder: Path,
     asyncio.run(story())
     assert exits == [*["device"] * 3, "ok"]
 
+
+def test_a_daemon_counts_what_falls_back(clip_folder: Path, tmp_path: Path) -> None:
+    site = Site(tmp_path, clip_folder)
+    script = str(Path(__file__).with_name("standin_worker.py"))
+    fault = f"from daemon.worker import handle; handle.Worker.__init__.__defaults__ = ((sys.executable, {script!r}),)"
+    by_card, by_cpu = (make(BY_NAME[name], clip_folder).path for name in ("h264", "ffv1-mkv"))
+    with site.daemon(fault, device="cuda").ready() as daemon:
+        for name, path in (("card", by_card), ("cpu", by_cpu)):
+            site.drop({"source": str(path), "outputs": [THUMBNAIL]}, f"{name}.json")
+        reports = site.wait_for(2)
+        metrics = until(lambda: _counted(daemon.metrics()), "both are counted")
+        assert daemon.said("serving", device="cuda:0")
+    assert {report.outputs[0].device: report.warnings for report in reports.values()} == {
+        "cuda:0": [],
+        "cpu": ["decoded by the CPU: NVDEC does not decode ffv1"],
+    }
+    assert metrics['thumbd_decode_fallbacks_total{reason="codec"}'] == 1
+    site.check_clean()
+
+
+def _counted(metrics: dict[str, float]) -> dict[str, float]:
+    names = (f'thumbd_frames_decoded_total{{codec="{codec}",device="{device}"}}' for codec, device in DEVICES.items())
+    return metrics if all(metrics.get(name) for name in names) else {}
+
+
+DEVICES = {"h264": "cuda:0", "ffv1": "cpu"}
 
 assert nvdec.library(), "this is for a process that finds the stand-in"
