@@ -27,7 +27,7 @@ from PIL import Image
 from rendering import render
 from standin import HostCard, number_in
 
-from daemon.errors import DeviceLost
+from daemon.errors import DeviceLost, DeviceMissing
 from daemon.job import Job
 from daemon.media import cuda, nvdec
 from daemon.media.cpu import CpuDevice
@@ -372,6 +372,34 @@ def test_a_worker_that_loses_its_card_three_times_has_the_cpu(clip_folder: Path,
             await worker.kill()
         assert worker.device == made.outputs[0].device == production.tally.device == "cpu"
         assert production.tally.fallback is None
+
+    asyncio.run(story())
+    assert exits == [*["device"] * 3, "ok"]
+
+
+def test_a_card_that_is_not_found_again_is_lost_as_well(clip_folder: Path, tmp_path: Path) -> None:
+    path = make(BY_NAME["h264"], clip_folder).path
+    exits: list[str] = []
+
+    async def story() -> None:
+        never = worker_of(exits, "GONE=1")
+        for _ in range(4):
+            with pytest.raises(DeviceMissing):
+                await never.start()
+        assert exits == ["ok"] * 4, "what was never there cannot be lost"
+        exits.clear()
+        worker = worker_of(exits, "BROKEN=card")
+        try:
+            with pytest.raises(DeviceLost):
+                await produced(worker, path, Folder(tmp_path), THUMBNAIL)
+            worker._command = (*worker._command, "GONE=1")
+            for _ in range(2):
+                with pytest.raises(DeviceMissing, match="gone"):
+                    await worker.start()
+            await worker.start()
+        finally:
+            await worker.kill()
+        assert worker.device == "cpu"
 
     asyncio.run(story())
     assert exits == [*["device"] * 3, "ok"]

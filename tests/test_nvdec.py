@@ -14,7 +14,10 @@ import standin
 from daemon.errors import DeviceMissing
 from daemon.media import cupy_card, nvdec
 from daemon.media.choose_device import open_device
+from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
+from daemon.media.surface import Kind, Surface
+from kernels import resize
 
 TESTS = Path(__file__).parent
 
@@ -79,3 +82,20 @@ def test_nothing_of_cuda_is_imported_for_the_cpu() -> None:
         "open_device('cpu'); assert not {'cupy', 'PyNvVideoCodec', 'daemon.media.cuda'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("chroma", [420, 422, 444])
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize("size", [(320, 180), (321, 181), (64, 17)])
+def test_what_the_kernel_is_told_of_a_surface(chroma: int, depth: int, size: tuple[int, int]) -> None:
+    """All of its planes are within the block."""
+    kind = Kind("hevc", chroma, depth, size, size)
+    surface = Surface(0, kind, standin.HostLane(), standin.HostBlock(bytes(kind.bytes)))
+    job = cupy_card._job(surface, (16, 9), Colour(matrix="bt709", full_range=True, peak=500.0), out=4096)
+    resize.check(job)
+    planes = job.surface
+    assert planes.planes[0] == surface.block.address
+    below = 2 if chroma == 420 else 1
+    rows = planes.chroma_rows or -(-size[1] // below)
+    assert planes.planes[-1] + rows * planes.pitch <= surface.block.address + kind.bytes
+    assert (job.matrix, job.full_range, job.peak, job.out_pitch) == ("bt709", True, 500.0, 48)
