@@ -47,7 +47,7 @@ def render(
     *,
     threads: int = 1,
     background: tuple[int, int, int] = (0, 0, 0),
-    hardware: Hardware | None = None,
+    device: Hardware | None = None,
 ) -> Rendered:
     """Raises what the task, or one of its outputs, failed with."""
     job = Job.check({"source": str(path), "outputs": [dict(output) for output in outputs]})
@@ -73,7 +73,7 @@ def render(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         task = Task(jobs=(job.outputs,), threads=threads, background=background)
-        rendered.over = Rendering(task, FileSource(descriptor), {}, hardware or CpuDevice(), emit).run()
+        rendered.over = Rendering(task, FileSource(descriptor), {}, device or CpuDevice(), emit).run()
     finally:
         os.close(descriptor)
     for each in (rendered.over, *failed):
