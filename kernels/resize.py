@@ -412,6 +412,13 @@ class Plane(NamedTuple):
     across: Side
     down: Side
 
+    @property
+    def array(self) -> tuple[tuple[int, int, int], tuple[int, int, int], np.dtype[Any]]:
+        """As (height, width, channels): shape, strides, type."""
+        shape = (self.down.source, self.across.source, self.channels)
+        strides = (self.pitch, self.channels * self.sample_bytes, self.sample_bytes)
+        return shape, strides, np.dtype(f"u{self.sample_bytes}")
+
 
 def planes_of(job: Job) -> list[Plane]:
     surface, layout = job.surface, LAYOUTS[job.surface.format]

@@ -267,7 +267,7 @@ def test_fits_a_multiprocessor(architecture: str) -> None:
     for need in found.values():
         assert need.registers <= MOST_REGISTERS
         assert (need.stack, need.spilled) == (0, 0)
-        # 64 KB is what Turing has, and on later ones what leaves the rest to the L1 cache; of each block 1 KB is CUDA's.
+        # 64 KB is what Turing has, and what leaves later ones most of their L1 cache; of each block 1 KB is CUDA's.
         assert 4 * (need.shared + 1024) <= 64 << 10
 
 
