@@ -38,7 +38,8 @@ def resize(jobs: Sequence[Job], stream: Any = None) -> None:
     if not jobs:
         return
     cupy = import_cupy()
-    stream = stream or cupy.cuda.get_current_stream()
+    if stream is None:
+        stream = cupy.cuda.get_current_stream()
     with stream, _context(cupy.cuda.Device().id, stream.ptr):
         planes = [
             [cupy.from_dlpack(plane) for plane in planes]

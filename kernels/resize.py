@@ -139,7 +139,8 @@ def resize(jobs: Sequence[Job], stream: Any = None) -> None:
 def launch(kernel: str, packed: Callable[[Tables], tuple[Array, list[Table]]], stream: Any = None) -> None:
     """Starts one of the kernels on what `packed` makes, as `pack` does."""
     cupy = import_cupy()
-    stream = stream or cupy.cuda.get_current_stream()
+    if stream is None:
+        stream = cupy.cuda.get_current_stream()
     with stream:
         tables = _tables_of(cupy, stream)
         records, _held = packed(tables)
