@@ -78,7 +78,7 @@ def gpu() -> Gpu:
     try:
         import cupy
     except ImportError:
-        return missing("there is no CuPy", "REQUIRE_GPU")  # type: ignore[no-any-return]
+        return missing("there is no CuPy", "REQUIRE_GPU")
     if not cupy.cuda.is_available():
         missing("CuPy finds no GPU", "REQUIRE_GPU")
     return Gpu(cupy)
