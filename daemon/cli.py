@@ -56,18 +56,25 @@ class Ask(Protocol):
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="A TOML file with settings.", dir_okay=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-AtOption = Annotated[list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle". Repeatable.')]
+AtOption = Annotated[
+    list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle", "best". Repeatable.')
+]
 EveryOption = Annotated[str | None, typer.Option(help="A series: time between pictures.")]
 CountOption = Annotated[int | None, typer.Option(help="A series: how many pictures.")]
 SpriteOption = Annotated[bool, typer.Option("--sprite", help="The series as sheets of tiles and a WebVTT.")]
-StartOption = Annotated[str | None, typer.Option(help="A series: from here.")]
+ClipOption = Annotated[bool, typer.Option("--clip", help="A stretch as MP4.")]
+AnimationOption = Annotated[bool, typer.Option("--animation", help="A stretch as a loop: webp, gif or avif.")]
+StartOption = Annotated[str | None, typer.Option(help="A series, clip or animation: from here.")]
+DurationOption = Annotated[str | None, typer.Option(help="A clip or animation: how long.")]
+FpsOption = Annotated[str | None, typer.Option(help="A clip or animation: frames a second.")]
+PickOption = Annotated[str | None, typer.Option(help='A series: "best" takes the best keyframe of each interval.')]
 EndOption = Annotated[str | None, typer.Option(help="A series: to here.")]
 WidthOption = Annotated[int | None, typer.Option(help="Pixels; one side alone keeps the aspect.")]
 HeightOption = Annotated[int | None, typer.Option(help="Pixels.")]
 ShortSideOption = Annotated[int | None, typer.Option(help="Pixels of the smaller side.")]
 FitOption = Annotated[str | None, typer.Option(help="inside, cover, pad or stretch.")]
 UpscaleOption = Annotated[bool, typer.Option("--upscale", help="May be larger than the source.")]
-FormatOption = Annotated[str | None, typer.Option(help="webp, jpeg, png or avif.")]
+FormatOption = Annotated[str | None, typer.Option(help="webp, jpeg, png or avif; of an animation webp, gif or avif.")]
 QualityOption = Annotated[int | None, typer.Option(help="1 to 100.")]
 AccuracyOption = Annotated[str | None, typer.Option(help="exact, keyframe or nearest.")]
 NameOption = Annotated[str | None, typer.Option(help="Stem of the file names.")]
@@ -119,8 +126,13 @@ def run_command(
     every: EveryOption = None,
     count: CountOption = None,
     sprite: SpriteOption = False,
+    clip: ClipOption = False,
+    animation: AnimationOption = False,
     start: StartOption = None,
     end: EndOption = None,
+    pick: PickOption = None,
+    duration: DurationOption = None,
+    fps: FpsOption = None,
     width: WidthOption = None,
     height: HeightOption = None,
     short_side: ShortSideOption = None,
@@ -159,8 +171,13 @@ def submit(
     every: EveryOption = None,
     count: CountOption = None,
     sprite: SpriteOption = False,
+    clip: ClipOption = False,
+    animation: AnimationOption = False,
     start: StartOption = None,
     end: EndOption = None,
+    pick: PickOption = None,
+    duration: DurationOption = None,
+    fps: FpsOption = None,
     width: WidthOption = None,
     height: HeightOption = None,
     short_side: ShortSideOption = None,
@@ -262,10 +279,13 @@ def demo(
 # Jobs from the command line.
 
 
+_WHICH = ("at", "every", "count", "sprite", "clip", "animation", "start", "end", "pick", "duration", "fps")
+_LOOK = ("width", "height", "short_side", "fit", "upscale", "format", "quality", "accuracy", "name")
+
+
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Those options of a picture that were said, by their names in a job."""
-    names = ("at", "every", "count", "sprite", "start", "end", "width", "height", "short_side", "fit", "upscale")
-    said = {key: given[key] for key in (*names, "format", "quality", "accuracy", "name")}
+    """Those options of an output that were said, by their names in a job."""
+    said = {key: given[key] for key in (*_WHICH, *_LOOK)}
     return {key: value for key, value in said.items() if value is not None and value is not False and value != []}
 
 
@@ -287,11 +307,17 @@ def _job_file(path: str, options: dict[str, Any]) -> Job:
 
 
 def _job_of(video: str, options: dict[str, Any]) -> Job:
-    """The job that the options of a command describe: thumbnails at `--at`, or a series, or a sprite."""
-    look = {
-        key: value for key, value in options.items() if key not in ("at", "every", "count", "sprite", "start", "end")
-    }
-    series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end") if key in options}
+    """The job that the options of a command describe: thumbnails at `--at`, or a series, or a sprite; or a clip or an
+    animation."""
+    look = {key: value for key, value in options.items() if key in _LOOK}
+    moving = next((kind for kind in ("clip", "animation") if options.get(kind)), None)
+    if moving is not None:
+        said = {key: value for key, value in options.items() if key != moving}
+        # Not the video's own name: a clip beside it would take its place.
+        return Job.check({"source": video, "outputs": [{"output": moving, "name": f"{_stem(video)}-{moving}", **said}]})
+    if stray := next((key for key in ("duration", "fps") if key in options), None):
+        raise BadJob(f"--{stray} goes with --clip or --animation")
+    series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end", "pick") if key in options}
     outputs: list[dict[str, Any]] = []
     ats = options.get("at") or ([] if series else ["middle"])
     for n, at in enumerate(ats, 1):

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from daemon.errors import BadJob, Cancelled, Failure, LeaseLost, SourceFailure, StoreFailure
+from daemon.errors import BadJob, Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job
 from daemon.jobs import table
 from daemon.jobs.database import Database
@@ -28,7 +28,7 @@ from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, OutputReport, Report, Timings
 from daemon.sources import Sources
 from daemon.store.folder import Folder, Staging
-from daemon.task import Limits, Task
+from daemon.task import MAX_FILES, Limits, Task
 from daemon.worker.handle import Worker
 
 log = structlog.get_logger()
@@ -234,8 +234,14 @@ class _Batch:
         dispatcher = self._dispatcher
         descriptor = await asyncio.to_thread(dispatcher.sources.open, self._all[0].source)
         try:
+            files = 0
             for held in self._all:
-                await self._stage(held)
+                # The files of a task go over the wire at once, and one job's always can.
+                files += len(Task(jobs=(Job.read(held.job).outputs,)).files)
+                if files > MAX_FILES:
+                    await self._failed(held, Interrupted("those that share its pass write enough files"))
+                else:
+                    await self._stage(held)
             staged = list(self._open.values())
             self._performing = await dispatcher.insist("start", lambda c: table.start(c, staged))
             for held in staged:

@@ -17,21 +17,27 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     Strict,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic import JsonValue as Json
 from pydantic_core import from_json
 
 from daemon.errors import BadJob
-from daemon.times import Length, Time
+from daemon.times import Length, Time, positive
 
 MAX_JOB_BYTES = 1 << 20
 MAX_OUTPUTS = 64
 MANIFEST = "manifest.json"
+MAX_FPS = 240
+MAX_KEYFRAME = 100_000
 
 Format = Literal["webp", "jpeg", "png", "avif"]
+AnimationFormat = Literal["webp", "gif", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
@@ -39,11 +45,14 @@ Best = Literal["best"]
 Pick = Literal["first", "best"]
 Index = Literal["vtt", "hls", "dash", "bif", "json"]
 FolderLayout = Literal["jellyfin", "emby", "plex"]
-SUFFIX: dict[Format | Index, str] = {
+AnyFormat = Format | AnimationFormat | Index | Literal["mp4"]
+SUFFIX: dict[AnyFormat, str] = {
     "webp": ".webp",
     "jpeg": ".jpg",
     "png": ".png",
     "avif": ".avif",
+    "gif": ".gif",
+    "mp4": ".mp4",
     "vtt": ".vtt",
     "hls": ".m3u8",
     "dash": ".mpd",
@@ -138,8 +147,49 @@ def _read_at(said: object) -> "FrameNumber | Time | Best":
 At = Annotated[FrameNumber | Time | Best, BeforeValidator(_read_at)]
 
 
-class Picture(_Model):
-    """What every output may say about how its pictures look."""
+def _read_rate(said: object) -> Fraction:
+    """A number, or text such as "30000/1001"; decimal numbers are kept exact."""
+    if isinstance(said, Fraction):
+        return said
+    text = said if isinstance(said, str) else str(said) if type(said) in (int, float) else ""
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?|\d{1,9}/0*[1-9]\d{0,5}", text):
+        raise ValueError(f'frames a second are a number, or text such as "30000/1001", not {str(said)[:40]!r}')
+    rate = Fraction(text)
+    if not Fraction(1, 1000) <= rate <= MAX_FPS:
+        raise ValueError(f"frames a second lie between 0.001 and {MAX_FPS}, not {text}")
+    return rate
+
+
+def _read_keyframe(said: object) -> int | Time:
+    """How many frames, or how long a time, which is text."""
+    if isinstance(said, Time):
+        return said
+    if isinstance(said, str) and not said.strip().replace(".", "").isdecimal():
+        return positive(Time.read(said))
+    if type(said) is int and 1 <= said <= MAX_KEYFRAME:
+        return said
+    raise ValueError(
+        f'a whole number of frames between 1 and {MAX_KEYFRAME}, or a time with its unit such as "3s", not '
+        f"{str(said)[:40]!r}"
+    )
+
+
+Rate = Annotated[
+    Fraction,
+    PlainValidator(_read_rate),
+    PlainSerializer(str),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 240}, {"type": "string"}]}),
+]
+Keyframe = Annotated[
+    int | Time,
+    PlainValidator(_read_keyframe),
+    PlainSerializer(lambda keyframe: keyframe.said() if isinstance(keyframe, Time) else keyframe),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_KEYFRAME}, {"type": "string"}]}),
+]
+
+
+class Look(_Model):
+    """What every output may say about how it looks."""
 
     name: Name = ""
     width: Side | None = None
@@ -147,9 +197,7 @@ class Picture(_Model):
     short_side: Side | None = None
     fit: Fit = "inside"
     upscale: Flag = False
-    format: Format = "webp"
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
-    accuracy: Accuracy = "exact"
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False
 
@@ -160,6 +208,13 @@ class Picture(_Model):
         if self.fit != "inside" and self.short_side is None and (self.width is None) != (self.height is None):
             raise ValueError(f"fit {self.fit!r} needs both width and height")
         return self
+
+
+class Picture(Look):
+    """What every output of stills may say besides."""
+
+    format: Format = "webp"
+    accuracy: Accuracy = "exact"
 
 
 class Thumbnail(Picture):
@@ -275,7 +330,48 @@ class Sprite(_Series):
         return "index-sd.bif" if self.layout == "plex" else self.name + SUFFIX[index]
 
 
-Output = Annotated[Thumbnail | Thumbnails | Sprite, Field(discriminator="output")]
+class Moving(Look):
+    """A stretch of the video that moves: one file, which may be too large to be held in memory."""
+
+    start: Time = Time(Fraction(0))
+    duration: Length | None = None
+
+
+class Clip(Moving):
+    """An MP4: H.264, and AAC where the source has sound. Without `fps` every frame of the source is in it, each at its
+    own time. `keyframe`: the most frames (a whole number) or the longest time from one keyframe to the next."""
+
+    output: Literal["clip"]
+    format: Literal["mp4"] = "mp4"
+    fps: Rate | None = None
+    keyframe: Keyframe | None = None
+    audio: Flag = True
+
+    @property
+    def file(self) -> str:
+        return self.name + SUFFIX[self.format]
+
+
+class Animation(Moving):
+    """A silent loop, played for ever. At `start` + n / `fps` it shows what the video shows then. Without `duration` it
+    is 3 seconds long, or as long as the video is from `start` on."""
+
+    output: Literal["animation"]
+    format: AnimationFormat = "webp"
+    fps: Rate = Fraction(10)
+
+    @model_validator(mode="after")
+    def _slow_enough(self) -> Self:
+        if self.format == "gif" and self.fps > 50:
+            raise ValueError(f"a GIF has at most 50 frames a second, not {float(self.fps):g}")
+        return self
+
+    @property
+    def file(self) -> str:
+        return self.name + SUFFIX[self.format]
+
+
+Output = Annotated[Thumbnail | Thumbnails | Sprite | Clip | Animation, Field(discriminator="output")]
 
 
 class Job(_Model):
@@ -340,7 +436,7 @@ class Files:
 
     before: str
     after: str
-    format: Format | Index
+    format: AnyFormat
     numbered: bool = False
 
     def holds(self, name: str) -> bool:
@@ -369,9 +465,9 @@ def _only_digits(text: str) -> bool:
     return not text or (text.isascii() and text.isdecimal())
 
 
-def files_of(output: Thumbnail | Thumbnails | Sprite) -> tuple[Files, ...]:
+def files_of(output: Output) -> tuple[Files, ...]:
     """All that an output may write."""
-    if isinstance(output, Thumbnail):
+    if isinstance(output, Thumbnail | Moving):
         return (Files(output.name, SUFFIX[output.format], output.format),)
     if isinstance(output, Sprite):
         before, after, _ = output.sheet_names

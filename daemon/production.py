@@ -4,12 +4,13 @@ A worker has decoded hostile data and may say anything. Whatever it was not aske
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
 
-from daemon.errors import BadJob, Failure, SourceFailure, WorkerLied, from_dict
+from daemon.errors import BadJob, Failure, SourceFailure, StoreFailure, WorkerLied, from_dict
 from daemon.job import Files, Output, files_of
 from daemon.report import OutputReport, SourceFacts, Timings
 from daemon.store.folder import Staging
@@ -30,6 +31,7 @@ from daemon.task import (
 from daemon.worker.handle import Worker
 
 _MOST_UNWRITTEN = 64 << 20  # bytes of a job's files that wait for the disk
+_HEADER = 64 << 10  # bytes of a file in which its header must lie
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class _Collected:
     failures: dict[int, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     unwritten: dict[str, bytes] = field(default_factory=dict)
+    open: dict[int, int] = field(default_factory=dict)  # descriptors of the outputs that the worker writes itself
+    unsettled: dict[str, int] = field(default_factory=dict)  # those that it has written
     writing: "asyncio.Task[None] | None" = None
     written_in: float = 0.0
     over: bool = False
@@ -76,10 +80,13 @@ class Tally:
 
 async def _write_behind(job: _Collected) -> None:
     """Writes what has come, then what came meanwhile: the disk's time is not the worker's."""
-    while job.unwritten:
+    while job.unwritten or job.unsettled:
         files, job.unwritten = job.unwritten, {}
+        written, job.unsettled = job.unsettled, {}
         begun = monotonic()
         await asyncio.to_thread(job.staging.write, files)
+        for file, descriptor in written.items():
+            await asyncio.to_thread(job.staging.settle, file, descriptor)
         job.written_in += monotonic() - begun
     job.writing = None
 
@@ -99,11 +106,12 @@ class Production:
         self._source_warnings: tuple[str, ...] = ()
         self.tally = Tally()
 
-    async def run(self, worker: Worker, descriptor: int) -> AsyncGenerator[Made, None]:
+    async def run(self, worker: Worker, source: int) -> AsyncGenerator[Made, None]:
         """Yields each job when it is over. Raises what `Worker.run` raises, the source's own failure, and
         StoreFailure; the jobs not yet yielded share that fate."""
         try:
-            async with aclosing(worker.run(self._task, descriptor)) as events:
+            files = [await asyncio.to_thread(self._open, *place) for place in self._task.files]
+            async with aclosing(worker.run(self._task, source, files)) as events:
                 try:
                     async for event, body in events:
                         if (made := await self._hear(event, body)) is not None:
@@ -115,11 +123,22 @@ class Production:
             # Nothing is written any more when the caller discards what was staged.
             writing = [job.writing for job in self._jobs if job.writing is not None]
             await asyncio.gather(*writing, return_exceptions=True)
+            for job in self._jobs:
+                for descriptor in job.open.values():
+                    os.close(descriptor)
+
+    def _open(self, number: int, output: int) -> int:
+        """Opens the file of an output that the worker writes itself."""
+        job = self._jobs[number]
+        (file,) = job.permitted[output]
+        job.open[output] = job.staging.open(file.before + file.after)
+        return job.open[output]
 
     def stop(self, job: int) -> None:
         """Listens to nothing more about a job, and begins to write nothing more of it."""
         self._jobs[job].stopped = True
         self._jobs[job].unwritten.clear()
+        self._jobs[job].unsettled.clear()
 
     async def written(self, job: int) -> None:
         """Nothing is written of a job that was stopped once this is over."""
@@ -161,15 +180,25 @@ class Production:
             raise WorkerLied(f"the worker was stopped: {event.name!r} is not a file of output {asked.name!r}")
         if len(files) >= (most := self._task.limits.pictures + len(permitted)):
             raise WorkerLied(f"the worker was stopped: more than {most} files of output {asked.name!r}")
+        size, head, opened = len(body), body, job.open.get(event.output)
+        if opened is not None:
+            size, head = await asyncio.to_thread(_look_at, opened)
+        if (event.size, len(body)) != ((0, size) if opened is None else (size, 0)):
+            raise WorkerLied(f"the worker was stopped: {event.name!r} has {size} bytes, not what it says")
         is_picture = format == asked.format
-        if event.format != format or (is_picture and picture_header(body) != (format, (event.width, event.height))):
+        if event.format != format or (is_picture and picture_header(head) != (format, (event.width, event.height))):
             kind = "picture" if is_picture else format
             raise WorkerLied(f"the worker was stopped: {event.name!r} is not the {kind} that it says it is")
         if is_picture:
             self.tally.encoded[format] = self.tally.encoded.get(format, 0) + 1
-        files[event.name] = len(body)
-        self.tally.written_bytes += len(body)
-        job.unwritten[event.name] = body
+        files[event.name] = size
+        self.tally.written_bytes += size
+        if job.stopped:
+            return
+        if opened is not None:
+            job.unsettled[event.name] = opened
+        else:
+            job.unwritten[event.name] = body
         if job.writing is None:
             job.writing = asyncio.create_task(_write_behind(job))
         elif sum(map(len, job.unwritten.values())) > _MOST_UNWRITTEN:
@@ -198,7 +227,8 @@ class Production:
         if (found := self._asked(event.job, event.output)) is None:
             return
         job, asked = found
-        job.failures[event.output] = _said(event.code, event.message, asked.name)
+        # Only where it writes itself can it know that the store is full.
+        job.failures[event.output] = _said(event.code, event.message, asked.name, storing=event.output in job.open)
         if asked.optional:
             job.warnings.append(f"{asked.name}: {event.message}")
 
@@ -209,14 +239,16 @@ class Production:
         if job.stopped:
             return None
         told = job.reports.keys() | job.failures.keys()
-        fatal = next((f for n, f in sorted(job.failures.items()) if not job.outputs[n].optional), None)
+        failures = sorted(job.failures.items())
+        fatal = next((f for n, f in failures if not job.outputs[n].optional or isinstance(f, StoreFailure)), None)
         if fatal is None and told != set(range(len(job.outputs))):
             raise WorkerLied("the worker was stopped: it said that a job is over whose outputs are not")
         job.over = True
         if job.writing is not None:
             await job.writing
         for output in job.failures:
-            for file in job.files.get(output, ()):
+            opened = [file.before + file.after for file in job.permitted[output]] if output in job.open else []
+            for file in (*job.files.get(output, ()), *opened):
                 await asyncio.to_thread(job.staging.remove, file)
         times = event.times
         return Made(
@@ -271,9 +303,16 @@ class Production:
         return job, job.outputs[output]
 
 
-def _said(code: str, message: str, output: str | None = None) -> Failure:
-    """A failure in a worker's words, which may only speak of the job and its source."""
+def _look_at(descriptor: int) -> tuple[int, bytes]:
+    """The size and the beginning of an open file."""
+    return os.fstat(descriptor).st_size, os.pread(descriptor, _HEADER, 0)
+
+
+def _said(code: str, message: str, output: str | None = None, *, storing: bool = False) -> Failure:
+    """A failure in a worker's words, which may only speak of the job and its source; and where it is `storing` of the
+    store."""
     failure = from_dict({"code": code, "message": message, "output": output})
-    if not isinstance(failure, BadJob | SourceFailure) and type(failure) is not Failure:
+    allowed = isinstance(failure, BadJob | SourceFailure) or (storing and isinstance(failure, StoreFailure))
+    if not allowed and type(failure) is not Failure:
         raise WorkerLied(f"the worker was stopped: it may not say {code!r}")
     return failure

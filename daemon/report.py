@@ -35,7 +35,8 @@ class PictureReport(_Model):
 
 
 class OutputReport(_Model):
-    """One output. `path` is below the store's root. For a sprite `width` x `height` is one tile."""
+    """One output. `path` is below the store's root. For a sprite `width` x `height` is one tile. A clip or animation
+    begins `at` what was asked with the frame of `time`, and has `frames` in `duration` seconds."""
 
     name: str
     output: str
@@ -47,6 +48,8 @@ class OutputReport(_Model):
     at: float | None = None
     time: float | None = None
     score: Score = None
+    duration: float | None = None
+    frames: int | None = None
     device: str
     cached: bool = False
     tag: str | None = None

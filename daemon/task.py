@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.job import Format, Index, Output
+from daemon.job import MAX_OUTPUTS, AnyFormat, Moving, Output
 from daemon.report import OutputReport
 
 Whole = Annotated[int, Field(ge=0, le=1 << 62)]
@@ -17,6 +17,10 @@ Text = Annotated[str, Field(max_length=2000)]
 # The first wrong entry is enough: a complaint about each of millions would take gigabytes.
 Counts = Annotated[tuple[Whole, ...], Field(fail_fast=True)]
 Texts = Annotated[tuple[Text, ...], Field(fail_fast=True)]
+
+
+# Descriptors of outputs that go with one task: as many as one job may need. The kernel takes 253 at a time.
+MAX_FILES = MAX_OUTPUTS
 
 
 class _Model(BaseModel):
@@ -33,13 +37,24 @@ class Limits(_Model):
 
 
 class Task(_Model):
-    """The outputs of several jobs on one source; the source itself goes along as a descriptor."""
+    """The outputs of several jobs on one source. The source itself goes along as a descriptor, and after it one for
+    each output that is written to a file and not sent, in the order of `files`."""
 
     kind: Literal["task"] = "task"
     jobs: tuple[tuple[Output, ...], ...]
     threads: int = 1
     background: tuple[int, int, int] = (0, 0, 0)
     limits: Limits = Limits()
+
+    @property
+    def files(self) -> tuple[tuple[int, int], ...]:
+        """(job, output) of each output that the worker writes to a descriptor."""
+        return tuple(
+            (job, number)
+            for job, outputs in enumerate(self.jobs)
+            for number, output in enumerate(outputs)
+            if isinstance(output, Moving)
+        )
 
 
 class Stop(_Model):
@@ -81,15 +96,17 @@ class Progress(_Model):
 
 
 class FileMade(_Model):
-    """One whole file of an output, its bytes in the body. For a picture with its size in pixels."""
+    """One whole file of an output, its bytes in the body. For a picture with its size in pixels. What was written to a
+    descriptor has no body but its `size` in bytes."""
 
     kind: Literal["file"] = "file"
     job: Whole
     output: Whole
     name: Annotated[str, Field(max_length=300)]
-    format: Format | Index
+    format: AnyFormat
     width: Whole = 0
     height: Whole = 0
+    size: Whole = 0
 
 
 class OutputMade(_Model):

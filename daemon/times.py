@@ -86,11 +86,12 @@ class Time:
         return text + ("%" if self.relative else "s")
 
 
-def _positive(time: Time) -> Time:
+def positive(time: Time) -> Time:
+    """Raises ValueError where it is shorter than a length may be."""
     least = Fraction(1, 10**9 if time.relative else 1000)
     if time.value < least:
         raise ValueError("must be at least a millisecond")
     return time
 
 
-Length = Annotated[Time, AfterValidator(_positive)]
+Length = Annotated[Time, AfterValidator(positive)]

@@ -19,6 +19,15 @@ LENGTHS = struct.Struct("!II")
 TIMES = {"open": 0, "decode": 0, "resize": 0, "encode": 0}
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + kind + content
+
+
+def mp4(width: int, height: int) -> bytes:
+    track = box(b"trak", box(b"tkhd", bytes(76) + struct.pack(">II", width << 16, height << 16)))
+    return box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"mvhd", bytes(100)) + track) + box(b"mdat", b"frames")
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -30,11 +39,13 @@ def png(width: int, height: int) -> bytes:
 
 
 PNG = png(4, 2)
+MP4 = mp4(4, 2)
 
 
 class BadWorker:
     def __init__(self, connection: socket.socket) -> None:
         self.wire = connection
+        self.descriptors: list[int] = []
 
     # Speaking well.
 
@@ -43,13 +54,14 @@ class BadWorker:
         self.wire.sendall(LENGTHS.pack(len(header), len(body)) + header + body)
 
     def hear(self) -> dict[str, Any]:
-        prefix, descriptors, _, _ = socket.recv_fds(self.wire, LENGTHS.size, 1, socket.MSG_WAITALL)
+        prefix, descriptors, _, _ = socket.recv_fds(self.wire, LENGTHS.size, 65, socket.MSG_WAITALL)
         while 0 < len(prefix) < LENGTHS.size:
             prefix += self.wire.recv(LENGTHS.size - len(prefix))
         if not prefix:
             os._exit(0)
-        for descriptor in descriptors:
+        for descriptor in self.descriptors:
             os.close(descriptor)
+        self.descriptors = descriptors
         length, _ = LENGTHS.unpack(prefix)
         text = b""
         while len(text) < length:
@@ -89,6 +101,82 @@ class BadWorker:
             if task["kind"] == "task":
                 self.name = task["jobs"][0][0]["name"]
                 getattr(self, self.name.replace("-", "_"), self.answer_well)()
+
+    # A file that it writes itself: the second output.
+
+    def clip(self, written: bytes = MP4, **keys: Any) -> None:
+        os.pwrite(self.descriptors[1], written, 0)
+        said = {"output": 1, "name": "moving.mp4", "format": "mp4", "size": len(written), **keys}
+        self.file(**{"body": b"", **said})
+
+    def clip_made(self, **keys: Any) -> None:
+        report = {"name": "moving", "output": "clip", "path": "moving.mp4", "width": 4, "height": 2, "format": "mp4"}
+        report |= {"bytes": len(MP4), "at": 0, "time": 0, "duration": 1, "frames": 9, "device": "cpu"}
+        self.send("output", job=0, output=1, report={**report, "files": ["moving.mp4"], **keys})
+
+    def good_without_clip(self) -> None:
+        os.pwrite(self.descriptors[1], MP4[:20], 0)
+        self.file()
+        self.made()
+        self.send("output_failed", job=0, output=1, code="decode_failed", message="it does not come out")
+        self.job_over()
+        self.task_over()
+
+    def answer_clip(self) -> None:
+        self.file()
+        self.made()
+        self.clip()
+        self.clip_made()
+        self.job_over()
+        self.task_over()
+
+    def clip_of_other_size(self) -> None:
+        self.clip(size=len(MP4) + 1)
+
+    def clip_not_written(self) -> None:
+        self.clip(b"")
+
+    def clip_not_written_but_sized(self) -> None:
+        self.clip(b"", size=len(MP4))
+
+    def clip_of_no_kind(self) -> None:
+        self.clip(b"MZ this is a program")
+
+    def clip_of_other_sides(self) -> None:
+        self.clip(mp4(4096, 2))
+
+    def clip_with_index_last(self) -> None:
+        ftyp = MP4[: MP4.index(b"moov") - 4]
+        moov = MP4[len(ftyp) : MP4.index(b"mdat") - 4]
+        self.clip(ftyp + box(b"mdat", b"frames") + moov)
+
+    def clip_of_other_format(self) -> None:
+        self.clip(b"GIF89a" + struct.pack("<HH", 4, 2), format="gif")
+
+    def clip_with_body(self) -> None:
+        self.clip(body=MP4)
+
+    def clip_only_sent(self) -> None:
+        self.clip(b"", size=0, body=MP4)
+
+    def clip_of_other_name(self) -> None:
+        self.clip(name="other.mp4")
+
+    def clip_twice(self) -> None:
+        self.clip()
+        self.clip()
+
+    def clip_of_other_bytes(self) -> None:
+        self.clip()
+        self.clip_made(bytes=1)
+
+    def picture_with_size(self) -> None:
+        self.file(size=len(PNG))
+
+    def more_descriptors(self) -> None:
+        """Nobody takes them, and they are no lie by themselves."""
+        header = json.dumps({"kind": "job_over", "job": 9, "times": TIMES}).encode()
+        socket.send_fds(self.wire, [LENGTHS.pack(len(header), 0) + header], [0, 1, 2, *self.descriptors])
 
     # Wrong at the start.
 

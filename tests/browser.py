@@ -32,7 +32,7 @@ _OPTIONS = (
     "--hide-scrollbars",
     "--autoplay-policy=no-user-gesture-required",
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
-    "--window-size=1000,800",
+    "--window-size=1000,1000",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 # The boxes on the page of all elements that a selector finds, also within shadow trees.
@@ -75,24 +75,35 @@ class Browser:
         self.complaints: list[str] = []
 
     def __enter__(self) -> Self:
+        try:
+            self._attach()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def _attach(self) -> None:
         [page] = [target for target in self._call("Target.getTargets")["targetInfos"] if target["type"] == "page"]
         attached = self._call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self._call(f"{domain}.enable")
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._session = None
         with suppress(OSError, AssertionError):
             self._call("Browser.close")
+        self._end()
+
+    def _end(self) -> None:
+        """Waits for its end, which the end of the pipe brings about too."""
+        os.close(self._to)
+        os.close(self._from)
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        os.close(self._to)
-        os.close(self._from)
 
     def open(self, url: str) -> None:
         """Begins to load a page. What it complains of from now on is kept in `complaints`."""

@@ -8,23 +8,28 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from daemon.media import (
     best,
+    clip,
     colour,
     cpu,
     deinterlace,
     demux,
     geometry,
+    moving,
     outputs,
     plan,
     reading,
     render,
     scale,
     sheet,
+    sound,
     stills,
     studio,
 )
@@ -33,7 +38,8 @@ from daemon.media.select import Stamp
 from kernels import hdr, resize
 
 ENVIRONMENT = "DELIBERATE_FAULT"
-PICTURES, FRAMES, KERNEL = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_kernel.py"
+PICTURES, FRAMES, MOVING = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_moving.py"
+KERNEL = "tests/test_kernel.py"
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,22 @@ def _first_corner(sides: Any, _: Any) -> Any:
     return tuple((0, wanted) for _, wanted in sides)
 
 
+def _frame_late(wanted: Any, *_: Any) -> Any:
+    return replace(wanted, ats=[at + Fraction(1, 25) for at in wanted.ats])
+
+
+def _every_other(made: Any, *_: Any) -> Any:
+    return [made[min(2 * n, len(made) - 1)] for n in range(len(made))]
+
+
+class _OtherColorspace:
+    ITU709 = Colorspace.ITU601
+
+
+def _late_sound(source: Any, start: Fraction, end: Fraction) -> Any:
+    return sound.open_sound(source, start - Fraction(1, 10), end - Fraction(1, 10))
+
+
 def _worst(found: Any, _: Any) -> Any:
     return replace(found, blank=False, value=round(1 - found.value, 4))
 
@@ -189,6 +211,12 @@ FAULTS = (
     # Sheets and indexes
     Fault("tiles column by column", _around(sheet.Grid, "place", _column_by_column), "tests/test_sheet.py"),
     Fault("one tile further on", _around(sheet.Grid, "place", _one_further), "tests/test_sheet.py"),
+    # What moves
+    Fault("clip a frame late", _around(render, "stretch", _frame_late), MOVING),
+    Fault("clip with the matrix of the other standard", _set(clip, "Colorspace", _OtherColorspace), MOVING),
+    Fault("sound a tenth of a second late", _set(clip, "open_sound", _late_sound), MOVING),
+    Fault("sound encoded where it could be copied", _set(sound, "Copied", sound.Encoded), MOVING),
+    Fault("animation twice as fast", _around(moving, "Lazy", _every_other), MOVING),
     # The CUDA kernel and its launcher
     Fault("values cut instead of rounded", _in_kernel("255.0f) + 0.5f", "255.0f)"), KERNEL),
     Fault("words read across a row's end", _in_kernel("aligned && x + 4 <= plane.width", "aligned"), KERNEL),

@@ -23,11 +23,14 @@ from daemon.task import FileMade, OutputFailed, OutputMade, SourceMeasured, Task
 
 @dataclass
 class Rendered:
+    """`failed`: optional outputs, with the codes of their failures."""
+
     files: dict[str, bytes]
     reports: dict[str, OutputReport]
     warnings: list[str]
     source: SourceMeasured | None
     over: TaskOver
+    failed: dict[str, str]
 
     @property
     def source_warnings(self) -> tuple[str, ...]:
@@ -42,9 +45,10 @@ class Rendered:
 def render(
     path: Path, outputs: Sequence[Mapping[str, Any]], *, threads: int = 1, background: tuple[int, int, int] = (0, 0, 0)
 ) -> Rendered:
-    """Raises what the task, or one of its outputs, failed with."""
-    job = Job.check({"source": str(path), "outputs": [dict(output) for output in outputs]})
-    rendered = Rendered({}, {}, [], None, TaskOver())
+    """Raises what the task, or an output that is not optional, failed with. Outputs without a name are o0, o1 …"""
+    named = [{"name": f"o{n}", **output} for n, output in enumerate(outputs)]
+    job = Job.check({"source": str(path), "outputs": named})
+    rendered = Rendered({}, {}, [], None, TaskOver(), {})
     failed: list[OutputFailed] = []
 
     def emit(event: object, body: bytes) -> None:
@@ -54,6 +58,8 @@ def render(
             case OutputMade():
                 rendered.reports[event.report.name] = event.report
                 rendered.warnings += event.warnings
+            case OutputFailed() if job.outputs[event.output].optional:
+                rendered.failed[job.outputs[event.output].name] = event.code
             case OutputFailed():
                 failed.append(event)
             case SourceMeasured():
@@ -62,7 +68,7 @@ def render(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         task = Task(jobs=(job.outputs,), threads=threads, background=background)
-        rendered.over = Rendering(task, FileSource(descriptor), CpuDevice(), emit).run()
+        rendered.over = Rendering(task, FileSource(descriptor), {}, CpuDevice(), emit).run()
     finally:
         os.close(descriptor)
     for each in (rendered.over, *failed):

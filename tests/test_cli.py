@@ -86,6 +86,18 @@ def test_several_times_and_a_sprite_at_once(tmp_path: Path, film: Path) -> None:
     assert number(tmp_path / "o" / report["outputs"][1]["path"]) == 37
 
 
+def test_a_clip_lies_beside_its_video(tmp_path: Path, film: Path) -> None:
+    copy = tmp_path / "film.mp4"
+    copy.write_bytes(film.read_bytes())
+    ran = called(tmp_path, "run", "film.mp4", "--clip", "--start", "1", "--duration", "0.2s", "--fps", "10", "--json")
+    assert ran.returncode == 0, ran.stderr
+    [output] = json.loads(ran.stdout)["outputs"]
+    assert (output["path"], output["frames"], output["duration"]) == ("film-clip.mp4", 2, 0.2)
+    assert called(tmp_path, "run", "film.mp4", "--animation", "--start", "2").stdout == "film-animation.webp\n"
+    assert number(tmp_path / "film-animation.webp") == 50
+    assert copy.read_bytes() == film.read_bytes()
+
+
 def test_a_job_file_goes_to_its_destination(tmp_path: Path, film: Path) -> None:
     job = {"source": str(film), "destination": "a/b", "outputs": [{"output": "thumbnail", "name": "p", "at": 0}]}
     (tmp_path / "job.json").write_text(json.dumps(job))
@@ -117,6 +129,9 @@ def test_a_job_that_fails_says_why_and_leaves_nothing(tmp_path: Path, film: Path
         (["run", "FILM", "--at", "later"], "no time"),
         (["run", "FILM", "--at", "worst"], "'worst' is no time"),
         (["run", "FILM", "--sprite"], "--every or --count"),
+        (["run", "FILM", "--duration", "1"], "--duration goes with --clip or --animation"),
+        (["run", "FILM", "--clip", "--every", "1"], "every: unknown key"),
+        (["run", "FILM", "--clip", "--animation"], "animation: unknown key"),
         (["run", "FILM", "--nonsense"], "No such option"),
         (["run", "wrong.json"], "outpts"),
         (["run", "missing.json"], "No such file"),

@@ -25,8 +25,8 @@ from daemon.media.cpu import CpuDevice
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import Frame
 from daemon.media.plan import How, Instant, Run, plan
-from daemon.media.render import _time_of_frame
 from daemon.media.source import FileSource
+from daemon.media.stamps import time_of_frame
 from daemon.media.video import HELD_BYTES, Track
 
 EVERY = [pytest.param(recipe, id=recipe.name) for recipe in RECIPES]
@@ -149,10 +149,10 @@ def test_frame_number_n_is_at_the_nth_time(recipe: Recipe, clip_folder: Path) ->
     last = len(clip.times) - 1
     with opened(clip) as (facts, demuxer, _):
         for number in {0, min(1, last), last // 2, last}:
-            assert _time_of_frame(demuxer, facts, number) == clip.times[number], number
+            assert time_of_frame(demuxer, facts, number) == clip.times[number], number
         for number in (last + 1, 10**9):
             with pytest.raises(AtPastEnd, match=str(number)):
-                _time_of_frame(demuxer, facts, number)
+                time_of_frame(demuxer, facts, number)
 
 
 # --- whatever the way there -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What picture headers say is what Pillow says, and nothing that anybody sends makes reading them fail."""
 
 import io
+import struct
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "png, alpha": {"format": "PNG", "mode": "RGBA"},
     "png, palette": {"format": "PNG", "mode": "P"},
     "png, one bit": {"format": "PNG", "mode": "1"},
+    "gif": {"format": "GIF", "mode": "P"},
     "avif": {"format": "AVIF"},
     "avif, alpha": {"format": "AVIF", "mode": "RGBA"},
     "avif, exif": {"format": "AVIF", "exif": True},
@@ -100,7 +102,7 @@ STARTS = [b"", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8", b"\x89PNG\r\n\x1a\n\0\0\
 @given(st.sampled_from(STARTS), st.binary(max_size=200))
 def test_nothing_makes_it_fail(start: bytes, rest: bytes) -> None:
     found = picture_header(start + rest)
-    assert found is None or (found[0] in ("webp", "jpeg", "png", "avif") and min(found[1]) >= 0)
+    assert found is None or (found[0] in ("webp", "jpeg", "png", "avif", "gif", "mp4") and min(found[1]) >= 0)
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=8))
@@ -114,3 +116,33 @@ def test_no_damage_makes_it_fail(kind: str, damage: list[tuple[int, int]]) -> No
 def test_a_long_header_takes_no_long_time() -> None:
     """Segments of the least length, as many as there can be in a large file."""
     assert picture_header(b"\xff\xd8" + b"\xff\xe0\0\x02" * 500_000) is None
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content) + 8) + kind + content
+
+
+FTYP, MDAT = box(b"ftyp", b"isomisom"), box(b"mdat", bytes(9))
+TKHD = box(b"tkhd", bytes(76) + struct.pack(">II", 320 << 16, 180 << 16))
+LONG_TKHD = box(b"tkhd", b"\1" + bytes(87) + struct.pack(">II", 320 << 16, 180 << 16))
+MVHD = box(b"mvhd", bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("data", "there"),
+    [
+        (FTYP + box(b"moov", MVHD + box(b"trak", TKHD)) + MDAT, True),
+        (FTYP + box(b"moov", MVHD + box(b"trak", LONG_TKHD)) + MDAT, True),
+        (FTYP + MDAT + box(b"moov", MVHD + box(b"trak", TKHD)), False),
+        (FTYP + box(b"free", b"") + box(b"moov", MVHD + box(b"trak", TKHD)), False),
+        (FTYP + box(b"moov", MVHD) + box(b"trak", TKHD), False),
+        (FTYP + box(b"moov", MVHD + box(b"trak", TKHD[:-4])) + MDAT, False),
+        (FTYP + box(b"moov", box(b"trak", TKHD)) + MDAT, False),
+        (FTYP, False),
+        (box(b"moov", MVHD + box(b"trak", TKHD)), False),
+    ],
+)
+def test_an_mp4_begins_with_its_index(data: bytes, there: bool) -> None:
+    assert picture_header(data) == (("mp4", (320, 180)) if there else None)
+    for length in range(min(len(data), len(FTYP + MVHD + TKHD))):
+        assert picture_header(data[:length]) is None

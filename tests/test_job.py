@@ -10,7 +10,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.errors import BadJob
-from daemon.job import MAX_JOB_BYTES, FrameNumber, Job, Output, Sprite, Thumbnail, Thumbnails, files_of, job_schema
+from daemon.job import (
+    MAX_JOB_BYTES,
+    Animation,
+    Clip,
+    FrameNumber,
+    Job,
+    Output,
+    Sprite,
+    Thumbnail,
+    Thumbnails,
+    files_of,
+    job_schema,
+)
 from daemon.times import Time
 
 Json = dict[str, Any]
@@ -227,8 +239,24 @@ WRONG: list[tuple[object, str, str]] = [
     (job(outputs={"output": "thumbnail"}), "outputs", "thumbnail"),
     (job(3), "outputs[0]", "'3'"),
     (job({"at": 1}), "outputs[0]", "'output'"),
-    (job({"output": "clip"}), "outputs[0]", "'clip'"),
-    (job({"output": "animation"}), "outputs[0]", "'animation'"),
+    (job({"output": "film"}), "outputs[0]", "'film'"),
+    (job({"output": "clip", "accuracy": "exact"}), "outputs[0].accuracy", "unknown key"),
+    (job({"output": "clip", "format": "webm"}), "outputs[0].format", "'mp4'"),
+    (job({"output": "clip", "at": 1}), "outputs[0].at", "unknown key"),
+    (job({"output": "clip", "audio": 1}), "outputs[0].audio", "1"),
+    (job({"output": "clip", "fps": 0}), "outputs[0].fps", "between 0.001 and 240"),
+    (job({"output": "clip", "fps": 241}), "outputs[0].fps", "between 0.001 and 240"),
+    (job({"output": "clip", "fps": True}), "outputs[0].fps", "30000/1001"),
+    (job({"output": "clip", "fps": "1/0"}), "outputs[0].fps", "30000/1001"),
+    (job({"output": "clip", "fps": "9" * 1000}), "outputs[0].fps", "30000/1001"),
+    (job({"output": "clip", "keyframe": 0}), "outputs[0].keyframe", "whole number"),
+    (job({"output": "clip", "keyframe": 2.5}), "outputs[0].keyframe", "whole number"),
+    (job({"output": "clip", "keyframe": "25"}), "outputs[0].keyframe", "whole number"),
+    (job({"output": "clip", "keyframe": "0s"}), "outputs[0].keyframe", "millisecond"),
+    (job({"output": "clip", "duration": 0}), "outputs[0].duration", "millisecond"),
+    (job({"output": "animation", "format": "png"}), "outputs[0].format", "'gif'"),
+    (job({"output": "animation", "keyframe": 5}), "outputs[0].keyframe", "unknown key"),
+    (job({"output": "animation", "format": "gif", "fps": 51}), "outputs[0]", "at most 50"),
     (job({"output": "poster"}), "outputs[0]", "'poster'"),
     (job({"output": ["thumbnail"]}), "outputs[0]", "thumbnail"),
     (job({"output": "thumbnail"}), "outputs[0].at", "required"),
@@ -727,7 +755,10 @@ def test_the_schema_is_json_and_says_which() -> None:
     assert schema["required"] == ["source", "outputs"]
 
 
-@pytest.mark.parametrize("kind", ["Thumbnail", "Thumbnails", "Sprite", "FrameNumber"])
+KINDS = {name: name.capitalize() for name in ("thumbnail", "thumbnails", "sprite", "clip", "animation")}
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), "FrameNumber"])
 def test_the_schema_refuses_unknown_keys(kind: str) -> None:
     assert job_schema()["additionalProperties"] is False
     assert of_schema(kind)["additionalProperties"] is False
@@ -737,8 +768,8 @@ def test_the_schema_tells_outputs_apart() -> None:
     properties: Any = job_schema()["properties"]
     said = properties["outputs"]
     assert (said["minItems"], said["maxItems"]) == (1, 64)
-    assert set(said["items"]["discriminator"]["mapping"]) == {"thumbnail", "thumbnails", "sprite"}
-    for one, other in combinations(("Thumbnail", "Thumbnails", "Sprite"), 2):
+    assert set(said["items"]["discriminator"]["mapping"]) == {*KINDS}
+    for one, other in combinations(KINDS.values(), 2):
         assert of_schema(one)["properties"]["output"]["const"] != of_schema(other)["properties"]["output"]["const"]
 
 
@@ -754,3 +785,47 @@ def test_the_schema_lets_a_time_be_a_number_text_a_frame_or_the_best() -> None:
     assert best == {"const": "best", "type": "string"}
     assert frame == {"$ref": "#/$defs/FrameNumber"}
     assert [way["type"] for way in time["anyOf"]] == ["number", "string"]
+
+
+def test_the_schema_of_what_moves() -> None:
+    clip, animation = of_schema("Clip")["properties"], of_schema("Animation")["properties"]
+    assert [way["type"] for way in clip["keyframe"]["anyOf"]] == ["integer", "string", "null"]
+    assert [way["type"] for way in animation["fps"]["anyOf"]] == ["number", "string"]
+    assert (clip["format"]["const"], animation["format"]["enum"]) == ("mp4", ["webp", "gif", "avif"])
+    assert clip.keys() - animation.keys() == {"keyframe", "audio"}
+
+
+# --- what moves -------------------------------------------------------------------------------------------------
+
+
+def test_defaults_of_a_clip_and_an_animation() -> None:
+    clip, animation = read(job({"output": "clip"}, {"output": "animation"})).outputs
+    assert isinstance(clip, Clip) and isinstance(animation, Animation)
+    assert (clip.start.value, clip.duration, clip.fps, clip.keyframe, clip.audio) == (0, None, None, None, True)
+    assert (animation.duration, animation.fps, animation.format) == (None, 10, "webp")
+    assert (clip.file, animation.file) == ("clip-1.mp4", "animation-2.webp")
+    assert may_write(clip, "clip-1.mp4") and not may_write(clip, "clip-1.vtt")
+
+
+@pytest.mark.parametrize(
+    ("said", "fps"), [(25, "25"), (29.97, "29.97"), ("30000/1001", "30000/1001"), ("12.5", "12.5"), (0.001, "0.001")]
+)
+def test_frames_a_second_are_exact(said: object, fps: str) -> None:
+    clip = only({"output": "clip", "fps": said})
+    assert isinstance(clip, Clip) and clip.fps == Fraction(fps)
+    assert Job.read(Job(source="a", outputs=(clip,)).model_dump_json()).outputs == (clip,)
+
+
+@pytest.mark.parametrize(
+    ("said", "keyframe"), [(25, 25), ("3s", Time(Fraction(3))), ("0:00:02.5", Time(Fraction("2.5")))]
+)
+def test_keyframes_are_frames_or_a_time(said: object, keyframe: object) -> None:
+    clip = only({"output": "clip", "keyframe": said})
+    assert isinstance(clip, Clip) and clip.keyframe == keyframe
+    assert Job.read(Job(source="a", outputs=(clip,)).model_dump_json()).outputs == (clip,)
+
+
+def test_names_are_told_apart_by_what_is_written() -> None:
+    outputs = [{"output": kind, "name": "a", **more} for kind, more in (("clip", {}), ("animation", {"format": "gif"}))]
+    assert len(read(job(*outputs, thumbnail(name="a"))).outputs) == 3
+    assert "would write the same file" in complaint(job(thumbnail(name="a"), {"output": "animation", "name": "a"}))

@@ -6,6 +6,8 @@ the chart itself, laid as a player would show it. Colours may differ by `LIMIT` 
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -449,6 +451,33 @@ def test_still(name: str, tmp_path: Path) -> None:
         render(path, (ONE | {"at": {"frame": 1}},))
 
 
+def test_bmp_whose_fourth_byte_is_unused_is_opaque(tmp_path: Path) -> None:
+    """BITMAPV4HEADER with a mask for alpha, and nothing but zeros in it."""
+    path = tmp_path / "unused.bmp"
+    pixels = np.dstack((CHART[::-1, :, ::-1], np.zeros(CHART.shape[:2], np.uint8)))
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    info = struct.pack("<IiiHHIIiiII", 108, 192, 144, 1, 32, 3, pixels.nbytes, 2835, 2835, 0, 0) + masks
+    head = struct.pack("<2sIHHI", b"BM", 122 + pixels.nbytes, 0, 0, 122)
+    path.write_bytes(head + info + bytes(108 - len(info)) + pixels.tobytes())
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+    picture = render(path, (ONE,)).picture("p.png")
+    assert (picture == CHART).all()
+
+
+def test_jpegs_one_after_another_are_a_video(tmp_path: Path) -> None:
+    """Cameras stream so, and libav may take it for a picture."""
+    path = tmp_path / "stream.jpg"
+    data = io.BytesIO()
+    for n in range(8):
+        Image.fromarray(clips.draw(n, (160, 90))).save(data, "JPEG", quality=90)
+    path.write_bytes(data.getvalue())
+    rendered = render(path, [ONE | {"name": f"f{n}", "at": {"frame": n}} for n in range(8)])
+    assert [clips.read_number(rendered.picture(f"f{n}.png")) for n in range(8)] == list(range(8))
+    assert rendered.source is not None
+    assert rendered.source.duration == pytest.approx(8 / 25)
+
+
 def test_still_is_converted_from_its_colour_profile(tmp_path: Path) -> None:
     """One whose profile says that red is green and green is blue: what comes out is what its profile says."""
     swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -569,3 +598,29 @@ def test_cover_of_an_audio_file(suffix: str, audio: str, format: str, clip_folde
         picture = rendered.picture(f"{name}.png")
         assert clips.read_number(picture) == clips.COVER
         assert picture.shape == (90, 160, 3)
+
+
+# --- what is read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"movflags": "+faststart"}], ids=["index-last", "index-first"])
+def test_a_picture_reads_little_of_a_large_file(options: dict[str, str], tmp_path: Path) -> None:
+    """Also where the index stands at the end. Most of it is the first eight packets: they tell where a video begins."""
+    path = tmp_path / "large.mp4"
+    rng = np.random.default_rng(1)
+    with av.open(path, "w", container_options=options) as output:
+        stream = output.add_stream("libx264", rate=25, options={"preset": "ultrafast", "qp": "2"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.codec_context.gop_size = 4
+        for _n in range(200):
+            noise = rng.integers(0, 255, (180, 320, 3), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+        output.mux(stream.encode(None))
+    size = path.stat().st_size
+    assert size > 10 << 20
+    for outputs, share in (
+        ([ONE | {"at": "50%", "accuracy": "keyframe"}], 0.06),
+        ([ONE | {"at": "50%"}], 0.08),
+        ([{"output": "thumbnails", "count": 5, "format": "png", "name": "s", "accuracy": "keyframe"}], 0.12),
+    ):
+        assert render(path, outputs).over.read_bytes < share * size

@@ -4,10 +4,12 @@ The mouse is moved over a player's seek bar, and the number is read off a screen
 """
 
 import asyncio
+import json
 import mimetypes
 import os
 import shutil
 import subprocess
+import tarfile
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -64,6 +66,7 @@ VIDEO_JS = (".vjs-progress-holder", ".vjs-vtt-thumbnail-display")
 VIDSTACK = ("media-time-slider", "media-slider-thumbnail")
 MEDIA_CHROME = ("media-time-range", "media-preview-thumbnail")
 SHAKA = (".shaka-seek-bar", ".shaka-player-ui-thumbnail-image-container")
+DASH_JS = ("#seekbar", "#thumbnail-elem")
 PLAYERS = {
     "video.js": Player("videojs.html?index=film.vtt", *VIDEO_JS),
     "video.js-whole": Player("videojs.html?index=whole.vtt", *VIDEO_JS),
@@ -76,6 +79,7 @@ PLAYERS = {
     "shaka-vtt": Player("shaka.html?film=film.mp4&index=film.vtt", *SHAKA),
     "shaka-hls": Player("shaka.html?film=all-film.m3u8", *SHAKA),
     "shaka-dash": Player("shaka.html?film=all-film.mpd", *SHAKA),
+    "dash.js": Player("dash.html?film=all-film.mpd", *DASH_JS),
     "shaka-hls-whole": Player("shaka.html?film=all-whole.m3u8", *SHAKA),
     "shaka-dash-whole": Player("shaka.html?film=all-whole.mpd", *SHAKA),
 }
@@ -110,20 +114,31 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def packages(chromium: str, pytestconfig: pytest.Config) -> Path:
-    """The players, fetched once for all sessions."""
+    """A folder with the players, fetched once for all sessions. Their builds hold what they depend on."""
     npm = shutil.which("npm") or lacking("there is no npm")
     assert pytestconfig.cache is not None
     folder = pytestconfig.cache.mkdir("players")
-    wanted, there = (PAGES / "package.json").read_text(), folder / "installed.json"
+    wanted, there = (PAGES / "package.json").read_text(), folder / "package.json"
     if not there.exists() or there.read_text() != wanted:
         there.unlink(missing_ok=True)
-        (folder / "package.json").write_text(wanted)
-        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock"]
+        versions = json.loads(wanted)["dependencies"]
+        command = [npm, "pack", "--ignore-scripts", *(f"{name}@{version}" for name, version in versions.items())]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             lacking(f"npm cannot fetch the players: {done.stderr[-1000:]}")
+        for name, version in versions.items():
+            unpack(folder / f"{name}-{version}.tgz", folder / name)
         there.write_text(wanted)
-    return folder / "node_modules"
+    return folder
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """What a page may load, without the folder in which npm packs everything."""
+    with tarfile.open(archive) as tar:
+        loaded = [member for member in tar if member.name.endswith((".js", ".css", ".svg", ".ttf"))]
+        named = [member.replace(name=member.name.partition("/")[2], deep=False) for member in loaded]
+        tar.extractall(folder, members=named, filter="data")
+    archive.unlink()
 
 
 def add_streams(clip: Clip, folder: Path) -> None:

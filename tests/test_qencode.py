@@ -144,6 +144,56 @@ def test_formats_keep_their_order() -> None:
     assert [output.output for output in outputs] == ["thumbnail", "thumbnails", "thumbnail"]
 
 
+# A clip.
+
+
+@pytest.mark.parametrize(
+    ("said", "means"),
+    [
+        ({}, {}),
+        ({"start_time": "10", "duration": "20"}, {"start": 10, "duration": 20}),
+        ({"start_time": 1.5, "duration": 0.5}, {"start": 1.5, "duration": 0.5}),
+        ({"framerate": "29.97"}, {"fps": "29.97"}),
+        ({"framerate": 25}, {"fps": 25}),
+        ({"keyframe": "25"}, {"keyframe": 25}),
+        ({"keyframe": 25}, {"keyframe": 25}),
+        ({"keyframe": "3s"}, {"keyframe": "3s"}),
+        ({"file_extension": "mp4", "video_codec": "libx264"}, {}),
+        ({"size": "360x240"}, {"width": 360, "height": 240, "fit": "stretch"}),
+        ({"size": "360x240", "resize_mode": "crop"}, {"width": 360, "height": 240, "fit": "cover"}),
+        ({"width": "360"}, {"width": 360}),
+        ({"resolution": 480}, {"short_side": 480}),
+        ({"tag": "a", "user_tag": "b"}, {"tag": "b"}),
+        ({"allow_soft_fail": "1"}, {"optional": True}),
+    ],
+)
+def test_a_clip(said: dict[str, Any], means: dict[str, Any]) -> None:
+    ours = {"source": "/media/film.mp4", "outputs": [{"output": "clip", **means}]}
+    assert read({"output": "mp4", **said}) == Job.check(ours)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"start_time": "x"}, "start_time: a number is needed, not 'x'"),
+        ({"duration": 0}, "duration: must be at least a millisecond"),
+        ({"framerate": "fast"}, "framerate: a number is needed, not 'fast'"),
+        ({"framerate": 0}, "fps: frames a second lie between"),
+        ({"keyframe": 2.5}, "keyframe: a whole number is needed, not '2.5'"),
+        ({"keyframe": "ages"}, "keyframe: 'ages' is no time"),
+        ({"file_extension": "mov"}, "file_extension: 'mov' is not supported: only mp4 is"),
+        ({"video_codec": "libx265"}, "video_codec: 'libx265' is not supported: only libx264 is"),
+        ({"quality": 20}, "quality: unknown key, or not supported"),
+        ({"bitrate": "500"}, "bitrate: unknown key, or not supported"),
+        ({"time": 0.5}, "time: unknown key, or not supported"),
+        ({"destination": {"url": "s3://host/bucket/key"}}, "destination: deliveries are not supported"),
+    ],
+)
+def test_what_is_wrong_with_a_clip_is_named_with_its_place(said: dict[str, Any], complaint: str) -> None:
+    message = refused(THUMBNAIL, {"output": "mp4", **said})
+    assert message.startswith(f"query.format[1].{complaint}")
+
+
 # The query.
 
 
@@ -213,7 +263,7 @@ def test_what_is_wrong_around_a_query_is_named(text: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("said", "complaint"),
     [
-        ({"output": "mp4"}, "output: 'mp4' is not supported: only thumbnail and thumbnails are"),
+        ({"output": "webm"}, "output: 'webm' is not supported: only thumbnail, thumbnails and mp4 are"),
         ({"output": "advanced_hls"}, "output: 'advanced_hls' is not supported"),
         ({"output": None}, "output: None is not supported"),
         ({"output": ["thumbnail"]}, "output: ['thumbnail'] is not supported"),
@@ -285,13 +335,15 @@ def test_what_is_wrong_with_a_series_is_named_with_its_place(said: dict[str, Any
 # Whatever comes.
 
 KEYS = ["output", "width", "height", "size", "resolution", "resize_mode", "image_format", "quality", "tag", "user_tag"]
+KEYS += ["framerate", "keyframe", "duration", "file_extension", "video_codec"]
 KEYS += ["destination", "allow_soft_fail", "time", "frame_number", "start_time", "interval", "sprite", "columns"]
 WORDS = ["thumbnail", "thumbnails", "320x240", "crop", "png", "jpg", "1", "0.5", "-1", "nan", "1e400", "٣", ""]
 values = st.one_of(
     *(st.none(), st.booleans(), st.integers(-2, 5000), st.integers(), st.floats(), st.sampled_from(WORDS), st.text()),
     *(st.lists(st.integers(), max_size=2), st.dictionaries(st.text(), st.none(), max_size=2)),
 )
-formats = st.one_of(values, st.dictionaries(st.sampled_from(KEYS), values), st.just(THUMBNAIL), st.just(SERIES))
+clips = st.dictionaries(st.sampled_from(KEYS), values).map(lambda said: {**said, "output": "mp4"})
+formats = st.one_of(values, st.dictionaries(st.sampled_from(KEYS), values), clips, st.just(THUMBNAIL), st.just(SERIES))
 
 
 @given(

@@ -31,7 +31,7 @@ from kernels.reference import (
 from kernels.weights import Filter, resample_weights
 
 FILTERS: tuple[Filter, ...] = get_args(Filter)
-MATRICES: tuple[Matrix, ...] = get_args(Matrix)
+MATRICES: tuple[Matrix, ...] = tuple(LUMA_WEIGHTS)
 EVERY_CODING = [(matrix, full_range) for matrix in MATRICES for full_range in (False, True)]
 Planes = tuple[Words, Words, Words]
 
@@ -210,7 +210,18 @@ def test_colours_round_trip(matrix: Matrix, full_range: bool, depth: int, tolera
     assert np.abs(quantise((yuv - offset) @ m.T).astype(int) - rgb).max() <= tolerance
 
 
-@pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
+@pytest.mark.parametrize("full_range", [False, True])
+def test_ycgco(full_range: bool) -> None:
+    """ITU-T H.273, 8.3: Y = (R + 2 G + B) / 4, Cg = G / 2 - (R + B) / 4, Co = (R - B) / 2."""
+    rgb = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.2, 0.7, 0.4]])
+    r, g, b = rgb.T
+    coded = np.stack([(r + 2 * g + b) / 4, g / 2 - (r + b) / 4, (r - b) / 2], axis=-1)
+    samples = coded * (255 if full_range else (219, 224, 224)) + (0 if full_range else 16, 128, 128)
+    matrix, offset = yuv_to_rgb("ycgco", full_range)
+    assert np.allclose((samples - offset) @ matrix.T, 255 * rgb)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
 def test_luma_weights_are_what_grey_is_made_of(matrix: Matrix) -> None:
     m, offset = yuv_to_rgb(matrix, True)
     kr, kb = LUMA_WEIGHTS[matrix]
@@ -308,11 +319,11 @@ SWS: dict[Filter, Interpolation] = {
     "lanczos3": Interpolation.LANCZOS,
 }
 COLORSPACE: dict[Matrix, Colorspace] = {
+    "fcc": Colorspace.FCC,
+    "smpte240m": Colorspace.SMPTE240M,
     "bt601": Colorspace.ITU601,
     "bt709": Colorspace.ITU709,
     "bt2020": Colorspace.BT2020,
-    "fcc": Colorspace.FCC,
-    "smpte240m": Colorspace.SMPTE240M,
 }
 EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 
@@ -371,8 +382,7 @@ def test_equals_libswscale(filter: Filter, format: str, depth: int, target: tupl
     assert np.abs(mine[inner].astype(int) - theirs[inner]).max() <= 2
 
 
-@pytest.mark.parametrize("full_range", [False, True])
-@pytest.mark.parametrize("matrix", COLORSPACE)
+@pytest.mark.parametrize(("matrix", "full_range"), EVERY_CODING)
 def test_libswscale_honours_matrix_and_range(matrix: Matrix, full_range: bool) -> None:
     for colour in (WHITE, BLACK, RED, GREEN, BLUE, (200, 120, 40)):
         planes = planes_of(np.broadcast_to(colour, (32, 32, 3)), matrix, full_range)

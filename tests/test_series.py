@@ -141,6 +141,12 @@ def test_less_than_a_second_between_pictures_gives_a_warning() -> None:
     assert "less than 1 s" in warning
 
 
+@pytest.mark.parametrize(("indexes", "count"), [(["vtt"], 1), (["json", "vtt"], 1), (["hls", "bif"], 0), ([], 0)])
+def test_less_than_a_second_matters_to_webvtt_alone(indexes: list[str], count: int) -> None:
+    sprite = Sprite.model_validate({"output": "sprite", "name": "film", "every": 0.5, "indexes": indexes})
+    assert len(series(sprite, Fraction(10), MOST)[1]) == count
+
+
 def test_a_lone_picture_of_a_short_video_gives_no_warning() -> None:
     assert warnings("1/2", count=1) == []
 

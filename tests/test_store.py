@@ -540,3 +540,40 @@ def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         Folder(tmp_path / "file" / "store").check()
     with pytest.raises(StoreFailure, match="making a staging folder failed: Not a directory"):
         Folder(tmp_path / "file" / "store").stage(NAME)
+
+
+# Files that somebody else writes.
+
+
+def test_an_open_file_is_new_and_published_with_the_others(store: Folder) -> None:
+    staging = store.stage(NAME)
+    descriptor = staging.open("clip.mp4")
+    os.pwrite(descriptor, b"frames", 0)
+    staging.settle("clip.mp4", descriptor)
+    os.close(descriptor)
+    staging.write({MANIFEST: b"newer"})
+    store.publish(NAME, "film")
+    assert files_in(store.root) == {"film/clip.mp4": b"frames", f"film/{MANIFEST}": b"newer"}
+
+
+def test_no_file_is_opened_that_is_there(store: Folder, tmp_path: Path) -> None:
+    staging = store.stage(NAME)
+    staging.write({"there.mp4": b"frames"})
+    (store.root / STAGING / NAME / "link.mp4").symlink_to(tmp_path / "elsewhere")
+    for file in ("there.mp4", "link.mp4"):
+        with pytest.raises(StoreFailure):
+            staging.open(file)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_does_not_reach_the_disk_is_a_failure(store: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    staging = store.stage(NAME)
+    descriptor = staging.open("clip.mp4")
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StoreFailure, match=r"writing clip\.mp4"):
+        staging.settle("clip.mp4", descriptor)
+    os.close(descriptor)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,7 +34,9 @@ from daemon.store.folder import Folder
 from daemon.task import Limits, Task
 from daemon.worker import handle
 from daemon.worker.handle import Watch, Worker
+from daemon.worker.wire import WireError, pack, receive_order, send_task
 
+BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 BAD_WORKER = (sys.executable, "-S", str(TESTS / "bad_worker.py"))
 WATCH = Watch(stall=0.4, wall=1.0)
 PICTURES = 50  # allowed for an output
@@ -95,7 +98,10 @@ def tell(bench: Bench, story: Callable[[], Awaitable[None]]) -> None:
 
 
 def asked(name: str) -> list[dict[str, Any]]:
-    """A picture, and a series that may fail."""
+    """A picture, and a series, or a clip, that may fail."""
+    if "clip" in name:
+        moving = {"output": "clip", "name": "moving", "optional": True}
+        return [{"output": "thumbnail", "name": name, "at": 1, "format": "png"}, moving]
     series = {"output": "thumbnails", "name": "series", "count": 3, "format": "png", "optional": True}
     return [{"output": "thumbnail", "name": name, "at": 1, "format": "png"}, series]
 
@@ -152,6 +158,20 @@ CASES: dict[type[Failure], dict[str, str]] = {
         "other-over": "not asked",
         "task-over-early": "jobs that are not over",
         "counts-more": "counts more jobs",
+        "clip-of-other-size": "not what it says",
+        "clip-not-written": "is not the picture",
+        "clip-not-written-but-sized": "not what it says",
+        "clip-of-no-kind": "is not the picture",
+        "clip-of-other-sides": "is not the picture",
+        "clip-with-index-last": "is not the picture",
+        "clip-of-other-format": "is not the picture",
+        "clip-with-body": "not what it says",
+        "clip-only-sent": "not what it says",
+        "clip-of-other-name": "is not a file of output",
+        "clip-twice": "is not a file of output",
+        "clip-of-other-bytes": "is not what it sent",
+        "picture-with-size": "not what it says",
+        "more-descriptors": "not asked",
         "fails-as-the-store": "may not say",
         "fails-as-lost": "may not say",
         "ends-as-cancelled": "may not say",
@@ -188,6 +208,27 @@ def test_a_bad_worker_is_found_out_and_replaced(tmp_path: Path, kind: type[Failu
     tell(bench, story)
     assert bench.exits[0] == REASONS[kind]
     assert len(bench.pids) == 2
+
+
+def test_a_file_that_the_worker_writes(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, *BAD_WORKER, "well")
+
+    async def story() -> None:
+        before = 0
+        for _ in range(3):
+            [made] = await bench.run(*asked("answer-clip"))
+            assert made.failure is None and [output.path for output in made.outputs] == [
+                "answer-clip.png",
+                "moving.mp4",
+            ]
+            assert bench.names["moving.mp4"].read_bytes().endswith(b"frames")
+            # One that fails leaves no file, and no output that was not asked for is there.
+            [made] = await bench.run(*asked("good-without-clip"))
+            assert "moving.mp4" not in bench.names
+            before = before or descriptors()
+            await closed(before)
+
+    tell(bench, story)
 
 
 STARTS: dict[str, tuple[type[Failure], str]] = {
@@ -302,11 +343,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "thumbnail": {"at": "best"},
     "thumbnails": {"count": 4},
     "sprite": {"count": 6, "columns": 2, "rows": 2},
+    "clip": {"start": 1, "duration": 0.5},
+    "animation": {"start": 1, "duration": 0.5},
 }
+FORMATS = {"clip": ("mp4",), "animation": ("webp", "gif", "avif")}
 EVERYTHING: list[dict[str, Any]] = [
     {"output": kind, "name": f"{kind}-{format}", "format": format, "width": 160, **keys}
     for kind, keys in KINDS.items()
-    for format in ("jpeg", "webp", "png", "avif")
+    for format in FORMATS.get(kind, ("jpeg", "webp", "png", "avif"))
 ]
 
 # Sources whose pictures are made in ways of their own.
@@ -327,6 +371,74 @@ def stills(folder: Path) -> Iterator[Path]:
         image = Image.new("RGBA" if suffix in (".png", ".webp") else "RGB", (64, 48), "#336699")
         image.save(folder / f"still{suffix}", icc_profile=profile)
         yield folder / f"still{suffix}"
+
+
+# What it writes to is full, or becomes larger than is allowed.
+FULL = """
+import errno, os, sys
+def full(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.pwrite = full
+from daemon.worker.process import main
+main()
+"""
+LIMITED = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+from daemon.worker.process import main
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["clip", "animation"])
+@pytest.mark.parametrize(
+    ("program", "code", "said"), [(FULL, "store_failed", "No space left"), (LIMITED, "bad_job", "becomes too large")]
+)
+def test_a_file_that_cannot_be_written(
+    kind: str, program: str, code: str, said: str, tmp_path: Path, clip: Clip
+) -> None:
+    """A full disk is no fault of the output, and so no mere warning: the job has to wait."""
+    bench = Bench(tmp_path, sys.executable, "-P", "-c", program, watch=Watch())
+
+    async def story() -> None:
+        [made] = await bench.run({"output": kind, "optional": code == "store_failed"}, source=clip.path)
+        assert made.failure is not None
+        assert (made.failure.code, said in made.failure.message) == (code, True)
+        assert not bench.names
+        [made] = await bench.run({"output": "thumbnail", "at": 1}, source=clip.path)
+        assert made.failure is None
+
+    tell(bench, story)
+
+
+CLIPS = Task(jobs=(Job.check({"source": "film", "outputs": [{"output": "clip"}, {"output": "animation"}]}).outputs,))
+
+
+@pytest.mark.parametrize("files", [0, 1, 3, 64, 65])
+def test_both_ends_count_the_descriptors(files: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (TESTS / "bad_worker.py").open() as file:
+        before = descriptors()
+        with pytest.raises(WireError, match="descriptors for 2 files"):
+            send_task(ours, CLIPS, file.fileno(), [file.fileno()] * files)
+        message = pack(CLIPS)
+        socket.send_fds(ours, [message], [file.fileno()] * (1 + files))
+        with pytest.raises(WireError, match="3 are needed"):
+            receive_order(theirs)
+        assert descriptors() == before
+
+
+def test_descriptors_come_in_the_order_of_the_files(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    paths = [tmp_path / name for name in ("source", "one", "two")]
+    opened = [os.open(path, os.O_RDWR | os.O_CREAT) for path in paths]
+    with ours, theirs:
+        ours.sendall(send_task(ours, CLIPS, opened[0], opened[1:]))
+        heard = receive_order(theirs)
+    assert heard is not None and heard[0] == CLIPS
+    assert [Path(f"/proc/self/fd/{each}").readlink() for each in heard[1]] == paths
+    for descriptor in (*opened, *heard[1]):
+        os.close(descriptor)
 
 
 WATCHED = f"""
@@ -367,8 +479,11 @@ def test_a_worker_opens_and_imports_nothing_once_it_is_ready(tmp_path: Path, cli
         [made] = await bench.run(*EVERYTHING, source=clip.path)
         assert made.failure is None and len(made.outputs) == len(EVERYTHING)
         for source in sources:
-            [made] = await bench.run(*EVERYTHING[::3], source=source)
+            [made] = await bench.run(*EVERYTHING[:12:3], source=source)
             assert made.failure is None, source
+        for name in ("h264-aac", "h264-pcm-mkv"):  # sound that is copied, and that is encoded
+            [made] = await bench.run(EVERYTHING[12], source=make(BY_NAME[name], clip_folder).path)
+            assert made.failure is None and "sound" not in str(made.warnings)
         # What fails does not look around either.
         with pytest.raises(Failure, match="video"):
             await bench.run(EVERYTHING[0], source=noise)

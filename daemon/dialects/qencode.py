@@ -1,4 +1,4 @@
-"""Qencode's transcoding query, as far as it speaks of thumbnails. Numbers may come as strings."""
+"""Qencode's transcoding query, as far as it speaks of thumbnails and of clips as MP4. Numbers may come as strings."""
 
 from math import isfinite
 from typing import Any, TypeVar
@@ -27,6 +27,9 @@ _COMMON = {
 }
 _ONE = _COMMON | {"time", "frame_number", "start_time"}
 _MANY = _COMMON | {"interval", "sprite", "columns"}
+_SIZE = {"width", "height", "size", "resolution", "resize_mode"}
+_CLIP = {"output", "tag", "user_tag", "destination", "allow_soft_fail", *_SIZE}
+_CLIP |= {"framerate", "keyframe", "file_extension", "start_time", "duration", "video_codec"}
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "webp": "webp"}
 
 
@@ -71,10 +74,13 @@ def _is_series(asked: Any) -> bool:
 def _output(asked: Any, place: str, upscale: bool, *, only_series: bool) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise BadJob(f"{place}: must be an object")
-    if asked.get("output") not in ("thumbnail", "thumbnails"):
-        raise BadJob(f"{place}.output: {asked.get('output')!r} is not supported: only thumbnail and thumbnails are")
+    if asked.get("output") not in ("thumbnail", "thumbnails", "mp4"):
+        said = asked.get("output")
+        raise BadJob(f"{place}.output: {said!r} is not supported: only thumbnail, thumbnails and mp4 are")
     if asked.get("destination"):
         raise BadJob(f"{place}.destination: deliveries are not supported by this version: leave it out")
+    if asked["output"] == "mp4":
+        return _clip(asked, place) | {"upscale": upscale}
     look = _look(asked, place) | {"upscale": upscale}
     if not _is_series(asked):
         _refuse_unknown(asked, _ONE, f"{place}.")
@@ -86,6 +92,24 @@ def _output(asked: Any, place: str, upscale: bool, *, only_series: bool) -> dict
             look["columns"] = _number(asked["columns"], f"{place}.columns", int)
         return look | {"output": "sprite", "rows": 100}  # one picture, unless it would be beyond measure
     return look | {"output": "thumbnails"} | ({"files": "thumb_{n:04}"} if only_series else {})
+
+
+def _clip(asked: dict[str, Any], place: str) -> dict[str, Any]:
+    _refuse_unknown(asked, _CLIP, f"{place}.")
+    for key, only in (("file_extension", "mp4"), ("video_codec", "libx264")):
+        if asked.get(key, only) != only:
+            raise BadJob(f"{place}.{key}: {asked[key]!r} is not supported: only {only} is")
+    clip: dict[str, Any] = {"output": "clip", **_size(asked, place), **_tagged(asked, place)}
+    for key, ours in (("start_time", "start"), ("duration", "duration")):
+        if key in asked:
+            clip[ours] = _number(asked[key], f"{place}.{key}", float)
+    if "framerate" in asked:
+        _number(asked["framerate"], f"{place}.framerate", float)
+        clip["fps"] = str(asked["framerate"])
+    if "keyframe" in asked:
+        said = str(asked["keyframe"])
+        clip["keyframe"] = said if said.endswith("s") else _number(said, f"{place}.keyframe", int)
+    return clip
 
 
 def _at(asked: dict[str, Any], place: str) -> Any:
@@ -106,7 +130,11 @@ def _look(asked: dict[str, Any], place: str) -> dict[str, Any]:
     look: dict[str, Any] = {"format": _FORMATS[format]}
     if "quality" in asked and format != "png":
         look["quality"] = _number(asked["quality"], f"{place}.quality", int)
-    look |= _size(asked, place)
+    return look | _size(asked, place) | _tagged(asked, place)
+
+
+def _tagged(asked: dict[str, Any], place: str) -> dict[str, Any]:
+    look: dict[str, Any] = {}
     tag = asked.get("user_tag", asked.get("tag"))
     if tag is not None:
         look["tag"] = tag

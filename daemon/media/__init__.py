@@ -1,22 +1,38 @@
 """All that runs in a worker: an open source and a task go in, encoded pictures come out, one by one.
 
     source.py     read_at, and an opening of it that libavformat can read
+    container.py  what packets are read from: a container, or a file of pictures
     demux.py      containers: packets, seeking, when the video begins and ends
+    packed.py     AVI with two frames in one packet
+    stills.py     picture files and animated WebP, read by Pillow
     select.py     pure: which packet is the picture at t, and which packets must be decoded for it
     plan.py       pure: wanted instants to runs
     device.py     what a device is
     choose_device.py    the one place that chooses one
     cpu.py        packets to frames with libav
-    scale.py      frames to small RGB pictures with libswscale
+    colour.py     what a frame's samples mean
+    orientation.py    how it is to be turned and mirrored
+    scale.py      frames to small sRGB pictures with libswscale
+    deinterlace.py    interlaced frames to progressive ones
     reading.py    one reading of the packets around some instants, and the decoding of those that they need
     video.py      a run: the frame for each instant, however far back decoding must begin
     studio.py     where frames become pictures, timed
     geometry.py   pure: how large, how cropped, how turned
     encode.py     RGB to WebP, JPEG, PNG, AVIF
     sheet.py      tiles to sheets
-    index.py      WebVTT
+    index.py      what players find tiles by: WebVTT, HLS, DASH, JSON
+    bif.py        the same for Roku, Plex and Emby
+    score.py      how good a picture stands for a video
+    best.py       the search for the best one
     outputs.py    what is made of the frames: one class per kind of output
+    stamps.py     when frames are shown, read from the packets alone
+    moving.py     outputs whose frames come in order, one after another
+    ahead.py      pictures made on a thread of their own while earlier ones are encoded
+    clip.py       H.264 in MP4
+    sound.py      the sound of a clip, copied or encoded
+    animation.py  WebP, GIF, AVIF
+    sink.py       a file that the supervisor has opened, and its writing
     render.py     a task from top to bottom
 
-Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` it is given.
+Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` and the sinks it is given.
 """

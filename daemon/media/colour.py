@@ -11,8 +11,9 @@ The numbers are those of ITU-T H.273.
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 
 from kernels.colour import Matrix, untagged_matrix
@@ -139,6 +140,9 @@ def _warning(frame: VideoFrame, codec_tag: str) -> str | None:
 def side_data(frame: VideoFrame) -> tuple[SideData, ...]:
     """What goes along with a frame, empty where PyAV does not know one of the kinds (such as EXIF)."""
     try:
-        return tuple(frame.side_data)  # type: ignore[arg-type]  # its stubs speak of a mapping, and iterate over names
+        # Of PyAV 18 iteration gives the data themselves, of PyAV 19 their names.
+        # A frame and its own list of them hold each other until the garbage is collected, hundreds of frames later.
+        held: Any = SideDataContainer(frame)  # type: ignore[call-arg]  # not in its stubs
+        return tuple(each if isinstance(each, SideData) else held[each] for each in held)
     except ValueError:
         return ()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.container import InputContainer
@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
 from daemon.media.device import Decoder, Device, Frame, Look
 from daemon.media.packed import is_packed, unpack
+from daemon.media.plan import How
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
 
@@ -41,6 +42,8 @@ _STILLS = (
 _SOUND = ("mp3", "flac", "wav", "w64", "aiff", "aac", "ape", "tta", "wv", "mpc", "mpc8", "tak", "dsf")
 _FORMATS = (*_CONTAINERS, *_RAW, *_STILLS, *_SOUND)
 _OPTIONS = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "none"}
+# Titles may be of any encoding. PyAV 19 takes them as they are.
+_TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 _MANY_BOXES = 4096
 _INDEX_OF_PICTURES = 1 << 18  # bytes from the start of a JPEG in which its index of pictures would stand
@@ -93,9 +96,28 @@ class Facts:
         """A time counted from the first displayed frame, on the stream's own time line, unrounded."""
         return self.start + seconds / self.time_base
 
+    def how(self, asked: How) -> How:
+        """Which frames are to be had in the way that is asked for. Where frames have to be counted from the start those
+        shown cost no more than keyframes do, and all share one pass."""
+        return "exact" if self.timing == "counted" else asked
+
     def seconds(self, pts: int) -> Fraction:
         """The inverse of `ticks`."""
         return (pts - self.start) * self.time_base
+
+
+def is_boxed(source: Source) -> bool:
+    """Whether it is MP4 or MOV (ISO/IEC 14496-12)."""
+    return source.read_at(4, 4) in _BOXES
+
+
+def open_input(opening: Opening, boxed: bool) -> InputContainer:
+    """Raises av.FFmpegError, ValueError or OSError; whether the source could be read is in `opening`."""
+    # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
+    # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
+    options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+    opened: InputContainer = av.open(opening, mode="r", options=options, **_TEXTS)
+    return opened
 
 
 class Demuxer:
@@ -103,12 +125,9 @@ class Demuxer:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        boxed = source.read_at(4, 4) in _BOXES
+        self._boxed = is_boxed(source)
         # Fragments (moof) have indexes of their own: that of the file is not whole then.
-        self._whole_index = boxed and all(kind != b"moof" for kind, _ in _boxes(source))
-        # Probing decodes the first frames (27 ms for 1080p); MP4 says all that is needed without it. Other containers
-        # need it: without the reordering depth libavformat gives wrong DTS for B-frames in Matroska.
-        self._options = {**_OPTIONS, "codec_whitelist": "none"} if boxed else _OPTIONS
+        self._whole_index = self._boxed and all(kind != b"moof" for kind, _ in _boxes(source))
         self._palette: PacketSideData | None = None
         self._open()
         # Without a packet in the index of an elementary stream libavformat seeks to the second key packet at the
@@ -120,9 +139,7 @@ class Demuxer:
     def _open(self) -> None:
         self._opening = Opening(self._source)
         try:
-            self._container: InputContainer = av.open(
-                self._opening, mode="r", options=self._options, metadata_errors="replace"
-            )
+            self._container = open_input(self._opening, self._boxed)
         except (av.FFmpegError, ValueError, OSError) as error:
             self._raise_if_unreadable()
             raise NotAVideo(_why_unreadable(self._source, error)) from None
@@ -200,8 +217,12 @@ class Demuxer:
 
     @property
     def is_still(self) -> bool:
-        """A picture file that holds but one: reads its first packets."""
-        return self._still is not None and sum(1 for _ in islice(self.packets(), 2)) == 1
+        """A picture file that holds but one."""
+        if self._still is None:
+            return False
+        pictures = sum(1 for _ in islice(self.packets(), 2))
+        self.rewind()
+        return pictures == 1
 
     def measure(self) -> "Facts":
         return measure(self)
@@ -426,7 +447,7 @@ def _boxes(source: Source) -> Iterator[tuple[bytes, int]]:
 
 def _why_unreadable(source: Source, error: Exception) -> str:
     """What is wrong with a file that no demuxer opens, and what to do."""
-    if source.read_at(4, 4) in _BOXES:
+    if is_boxed(source):
         boxes = list(_boxes(source))
         missing = max((end for _, end in boxes), default=0) - source.size
         if missing > 0:

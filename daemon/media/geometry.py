@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import ceil
 
 from daemon.errors import BadJob
-from daemon.job import Picture
+from daemon.job import Look
 
 Size = tuple[int, int]
 
@@ -32,7 +32,7 @@ def display_size(coded: Size, sample_aspect: Fraction | None, swapped: bool) -> 
     return (height, width) if swapped else (width, height)
 
 
-def lay_out(asked: Picture, display: Size) -> Layout:
+def lay_out(asked: Look, display: Size) -> Layout:
     """The layout of a frame of `display` size for what was asked. Raises BadJob where it would be beyond measure."""
     layout = _lay_out(asked, display)
     if layout.scaled[0] * layout.scaled[1] > MAX_PIXELS:
@@ -43,7 +43,7 @@ def lay_out(asked: Picture, display: Size) -> Layout:
     return layout
 
 
-def _lay_out(asked: Picture, display: Size) -> Layout:
+def _lay_out(asked: Look, display: Size) -> Layout:
     width, height = display
     if asked.short_side is not None:
         scale = Fraction(asked.short_side, min(display))

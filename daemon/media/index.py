@@ -109,7 +109,8 @@ def hls(tiles: Tiles, sheets: Sequence[str], codec: str, name: str) -> bytes:
 
 
 def dash(tiles: Tiles, before: str, after: str, digits: int, format: str) -> bytes:
-    """A whole MPD. The URLs of its sheets are `before`, the number from 0 with at least `digits` digits, `after`."""
+    """A whole MPD, of tiles alone: no player plays that, its AdaptationSet belongs beside those of a video. The URLs of
+    its sheets are `before`, the number from 0 with at least `digits` digits, `after`."""
     grid = tiles.grid
     width, height = grid.size(0)
     # Exact where 32 bits are enough, else the length is rounded up; that of the whole is rounded down. No player is to

@@ -26,7 +26,7 @@ Emit = Callable[[FileMade | OutputMade, bytes], None]
 DECIMALS = 6  # of the seconds in a report
 
 
-class Maker(ABC):
+class Making:
     """One output in the making. `ats`: the instants wanted, in seconds from the first frame, ascending."""
 
     def __init__(
@@ -38,9 +38,20 @@ class Maker(ABC):
         self.over = False
         self.taken = 0
         self.warnings: list[str] = []
-        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._studio = studio
         self._emit = emit
+
+
+class Maker(Making, ABC):
+    """An output of stills, made in any order."""
+
+    asked: Thumbnail | Thumbnails | Sprite
+
+    def __init__(
+        self, asked: Output, ats: Sequence[Fraction], place: tuple[int, int], studio: Studio, emit: Emit
+    ) -> None:
+        super().__init__(asked, ats, place, studio, emit)
+        self.choices: dict[int, Choice] = {}  # by index: frames that were searched for
         self._lock = threading.Lock()
         self._times: list[Fraction | None] = [None] * len(ats)
         self._files: dict[str, int] = {}
@@ -262,6 +273,7 @@ def series(asked: Thumbnails | Sprite, duration: Fraction, most: int) -> tuple[l
     count = asked.count or ceil((end - start) / step)
     if count > most:
         raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures)")
-    if step < 1 and count > 1:
+    has_vtt = isinstance(asked, Thumbnails) or "vtt" in asked.indexes
+    if step < 1 and count > 1 and has_vtt:
         warnings.append(f"{asked.name}: less than 1 s between pictures: the video.js plugin only knows whole seconds")
     return [start + n * step for n in range(count)], warnings

@@ -4,11 +4,12 @@ Runs are independent, so threads take them from one queue; small runs keep all t
 pictures on two threads: 3.2 s with fine-grained runs, 4.2 s with two halves).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, TypeVar, overload
 
+T = TypeVar("T")
 How = Literal["exact", "keyframe", "nearest"]
 
 
@@ -25,11 +26,32 @@ class Instant:
         return self.ticks.numerator // self.ticks.denominator
 
 
+class Lazy(Sequence[T]):
+    """`make(n)` for each n of a range, made when it is asked for: of a long film there may be a million."""
+
+    def __init__(self, make: Callable[[int], T], numbers: range) -> None:
+        self._make = make
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Lazy[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Lazy[T]":
+        if isinstance(index, slice):
+            return Lazy(self._make, self._numbers[index])
+        return self._make(self._numbers[index])
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Instants in ascending order, all of one kind."""
+    """Instants in ascending order, all of one kind. `in_turn`: frames must come in the order of their instants."""
 
-    instants: tuple[Instant, ...]
+    instants: Sequence[Instant]
+    in_turn: bool = False
 
 
 def plan(

@@ -5,6 +5,7 @@ Packets without a key packet before them, frames that do not come out: what is d
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -15,6 +16,7 @@ from daemon.media.plan import Instant
 from daemon.media.select import Span, Stamp, entry, first_shown, pick, spans
 
 _NEVER = -(1 << 63)
+_MANY = 256  # instants that wait for their frames before packets are decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,17 @@ class NoKeyPacket(Exception):
     """What was read holds no key packet early enough."""
 
 
+# Stands for all instants that are later than what was read so far: for now the same frame is the picture at each.
+_LATER = Instant(Fraction((1 << 62) - 1))
+
+
 class Reading:
     """One reading of the packets around some instants, and the decoding of those that they need.
 
     Normally all packets up to the last instant are read before any is decoded. Where they are more than `held_bytes`
-    (one group of pictures may be a whole film) they are decoded piece by piece, and what is the picture at an instant
-    may be bettered by a later piece.
+    (one group of pictures may be a whole film), or the pictures of many instants are among them, they are decoded piece
+    by piece, and what is the picture at an instant may be bettered by a later piece. So what is held, and the work done
+    for each frame, do not grow with the number of instants.
     """
 
     def __init__(self, container: Container, decoder: Decoder, start: Entry, held_bytes: int) -> None:
@@ -64,30 +71,43 @@ class Reading:
         self.entered: dict[Instant, int] = {}  # PTS of the key packet from which each was decoded
 
     def frames(self, instants: Sequence[Instant]) -> Iterator[Shown]:
-        """The frames that come out, each for all its instants; instants whose frame does not are left out."""
-        waiting = list(instants)
+        """The frames that come out, each for all its instants; instants whose frame does not are left out. Frames come
+        in the order of their instants, but for those that stand for frames that did not come out."""
+        coming, count, last = 0, len(instants), instants[-1].limit
+        waiting: list[Instant] = []
         self._decoder.reset()
         if self._start.seek is None:
             self._container.rewind()
         else:
             self._container.seek(self._start.seek)
         held: list[Packet[VideoStream]] = []
-        size = 0
+        size, latest = 0, _NEVER
         for packet in self._container.packets():
             held.append(packet)
             size += packet.size
-            if packet.dts is not None and packet.dts > waiting[-1].limit:
+            if packet.dts is not None and packet.dts > last:
                 break
-            if size > self._held_bytes:
-                if useless := _before_last_entry(held, waiting[0].limit, self._start.before):
+            latest = max(latest, _time(packet) if packet.dts is None else max(packet.dts, _time(packet)))
+            while coming < count and instants[coming].limit <= latest:
+                waiting.append(self._arrived(instants[coming]))
+                coming += 1
+            if size > self._held_bytes or len(waiting) >= _MANY:
+                first = waiting[0] if waiting else instants[coming]
+                if useless := _before_last_entry(held, first.limit, self._start.before):
                     del held[:useless]
                     self._running = False
                 else:
+                    later = [_LATER] if coming < count else []
+                    waiting += later
                     yield from self._decode(held, waiting, _time(packet) if packet.dts is None else packet.dts)
+                    for instant in later:
+                        waiting.remove(instant)
                     held.clear()
                 size = sum(packet.size for packet in held)
-                if not waiting:
+                if not waiting and coming == count:
                     return
+        waiting += [self._arrived(instants[n]) for n in range(coming, count)]
+        self._wanted.pop(_LATER, None)
         yield from self._decode(held, waiting, None)
         for instant in waiting:
             if instant in self._kept:
@@ -95,6 +115,15 @@ class Reading:
             elif instant in self._instead:
                 frame = self._instead[instant]
                 yield Shown(instant, frame.pts or 0, frame, exact=False)
+
+    def _arrived(self, instant: Instant) -> Instant:
+        """An instant that what is read from here on may settle: until now the later ones were seen as one."""
+        if _LATER in self.entered:
+            self.entered[instant], self._wanted[instant] = self.entered[_LATER], self._wanted[_LATER]
+        for frames in (self._kept, self._instead):
+            if _LATER in frames:
+                frames[instant] = frames[_LATER]
+        return instant
 
     def _decode(
         self, held: Sequence["Packet[VideoStream]"], waiting: list[Instant], horizon: int | None
@@ -108,6 +137,8 @@ class Reading:
             todo = [*todo[:-1], Span(todo[-1].start, len(held), todo[-1].wanted)] if todo else [Span(0, len(held))]
         elif not todo and self._running:
             todo = [Span(len(held), len(held))]  # nothing more is sent, but frames of earlier pieces are still to come
+        for instant in [each for each in waiting if each in self._kept and _settled(each, horizon)]:
+            yield self._settle(instant, waiting, self._kept.pop(instant))
         due: dict[int, list[Instant]] = {}
         for instant, pts in self._wanted.items():
             due.setdefault(pts, []).append(instant)
@@ -118,12 +149,16 @@ class Reading:
                 if frame.is_corrupt:
                     continue
                 for instant in due.pop(frame.pts, ()) if frame.pts is not None else ():
-                    if horizon is None or instant.limit < horizon:
-                        waiting.remove(instant)
-                        del self._wanted[instant]
-                        yield Shown(instant, frame.pts or 0, frame)
+                    if _settled(instant, horizon):
+                        yield self._settle(instant, waiting, frame)
                     else:
                         self._kept[instant] = frame
+
+    def _settle(self, instant: Instant, waiting: list[Instant], frame: Frame) -> Shown:
+        waiting.remove(instant)
+        self._instead.pop(instant, None)
+        del self.entered[instant]
+        return Shown(instant, self._wanted.pop(instant), frame)
 
     def _select(self, stamps: Sequence[Stamp], waiting: Sequence[Instant], horizon: int | None) -> list[Span]:
         at_start = self._start.seek is None and not self._running
@@ -176,6 +211,11 @@ class Reading:
             )
             if early_enough and (first or not frame.is_corrupt):
                 self._instead[instant] = frame
+
+
+def _settled(instant: Instant, horizon: int | None) -> bool:
+    """Whether no packet still to come can be the picture at it."""
+    return horizon is None or instant.limit < horizon
 
 
 def _before_last_entry(held: Sequence["Packet[VideoStream]"], limit: int, before: int | None) -> int:

@@ -2,23 +2,28 @@
 
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from heapq import heappop, heappush
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 
-from daemon.errors import AtPastEnd, DecodeFailed, Failure
-from daemon.job import FrameNumber, Output, Thumbnail
+from daemon.errors import AtPastEnd, DecodeFailed, Failure, StoreFailure
+from daemon.job import Animation, Clip, FrameNumber, Output, Sprite, Thumbnail, Thumbnails
+from daemon.media.animation import AnimationMaker
 from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Search
+from daemon.media.clip import ClipMaker
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
 from daemon.media.device import Device
-from daemon.media.outputs import MAKERS, Maker, series, span
-from daemon.media.plan import Instant, Run, plan
+from daemon.media.moving import MovingMaker, stretch
+from daemon.media.outputs import MAKERS, Maker, Making, series, span
+from daemon.media.plan import Instant, Lazy, Run, plan
 from daemon.media.reading import Shown
+from daemon.media.sink import Sink
 from daemon.media.source import Source
+from daemon.media.stamps import time_of_frame
 from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
 from daemon.task import (
@@ -42,19 +47,28 @@ _TOGETHER = Fraction(2)  # seconds between exact instants that share a run where
 Sent = FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
 Emit = Callable[[Sent, bytes], None]
 Consumers = dict[Instant, list[tuple[Maker, int]]]
+Piece = Callable[[Track], None]  # of the work
+
+
+class _Unwanted(Exception):
+    """Nobody waits for the output any more."""
 
 
 class Rendering:
-    """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one."""
+    """One task on one source. `run` sends every event through `emit` (thread-safe) and returns the last one. `sinks`:
+    where the outputs go that are written to a file, by their job and number."""
 
-    def __init__(self, task: Task, source: Source, device: Device, emit: Emit) -> None:
+    def __init__(
+        self, task: Task, source: Source, sinks: Mapping[tuple[int, int], Sink], device: Device, emit: Emit
+    ) -> None:
         self._task = task
+        self._sinks = sinks
         self._source = source
         self._device = device
         self._emit = emit
         self._clock = Clock()
         self._tracks: list[Track] = []
-        self._jobs: list[list[Maker]] = []
+        self._jobs: list[list[Making]] = []
         self._over: set[int] = set()
         self._lock = threading.Lock()
         self._broken = False
@@ -96,8 +110,18 @@ class Rendering:
         try:
             consumers = self._prepare(container)
             self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
-            first = [self._instant(maker, n) for maker in self._jobs[0] for n in range(len(maker.ats))]
-            self._take(self._runs(consumers, container, first), lambda track, run: self._make(track, run, consumers))
+            stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
+            first = [self._instant(maker, n) for maker in stills for n in range(len(maker.ats))]
+            runs = self._runs(consumers, container, first)
+            moving = [m for makers in self._jobs for m in makers if isinstance(m, MovingMaker)]
+            # What moves takes longest: begun first it is over soonest, but the first job does not wait for the others'.
+            self._work(
+                [
+                    *(partial(self._make_moving, m) for m in moving if m.job == 0),
+                    *(partial(self._make, run, consumers) for run in runs),
+                    *(partial(self._make_moving, m) for m in moving if m.job > 0),
+                ]
+            )
         finally:
             for track in self._tracks:
                 track.close()
@@ -113,7 +137,7 @@ class Rendering:
     def _prepare(self, container: Container) -> Consumers:
         consumers: Consumers = defaultdict(list)
         for job, outputs in enumerate(self._task.jobs):
-            makers: list[Maker] = []
+            makers: list[Making] = []
             self._jobs.append(makers)
             for number, asked in enumerate(outputs):
                 try:
@@ -123,14 +147,22 @@ class Rendering:
                         raise
                     self._fail(job, number, asked, failure)
             for maker in makers:
-                for n in range(len(maker.ats)):
-                    consumers[self._instant(maker, n)].append((maker, n))
+                if isinstance(maker, Maker):
+                    for n in range(len(maker.ats)):
+                        consumers[self._instant(maker, n)].append((maker, n))
             self._end_if_over(job)
         return consumers
 
-    def _maker(self, asked: Output, place: tuple[int, int], container: Container) -> Maker:
+    def _maker(self, asked: Output, place: tuple[int, int], container: Container) -> Making:
+        limits = self._task.limits
+        if isinstance(asked, Clip):
+            wanted = stretch(asked, container, self._facts, limits.pictures)
+            return ClipMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place], self._source)
+        if isinstance(asked, Animation):
+            wanted = stretch(asked, container, self._facts, limits.pictures)
+            return AnimationMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place])
         choices: list[Choice | None] = self._search(asked, container) if _is_searched(asked) else []
-        ats, warnings = _instants(asked, container, self._facts, self._task.limits, choices)
+        ats, warnings = _instants(asked, container, self._facts, limits, choices)
         maker = MAKERS[type(asked)](asked, ats, place, self._studio, self._emit)
         maker.warnings += warnings
         maker.choices = {n: choice for n, choice in enumerate(choices) if choice is not None}
@@ -139,9 +171,9 @@ class Rendering:
     def _instant(self, maker: Maker, index: int) -> Instant:
         if (choice := maker.choices.get(index)) is not None:
             return Instant(self._facts.ticks(choice.time), choice.how)
-        return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
+        return Instant(self._facts.ticks(maker.ats[index]), self._facts.how(maker.asked.accuracy))
 
-    def _search(self, asked: Output, container: Container) -> list[Choice | None]:
+    def _search(self, asked: Thumbnail | Thumbnails | Sprite, container: Container) -> list[Choice | None]:
         """The best frame of the video, or of each interval of a series; searched but once for outputs that want the
         same."""
         intervals, each = _intervals(asked, self._facts, self._task.limits)
@@ -158,33 +190,33 @@ class Rendering:
         for index in indexes:
             wanted[search.instants[index]].append(index)
 
-        def show(track: Track, run: Run) -> None:
+        def show(run: Run, track: Track) -> None:
             for shown in self._frames(track, run, lambda _: True, lambda *_: None):
                 for index in wanted[shown.instant]:
                     search.take(index, self._view(track, shown), self._studio)
 
-        self._take(self._runs(wanted, container), show)
+        self._work([partial(show, run) for run in self._runs(wanted, container)])
 
     # What is made.
 
-    def _take(self, runs: Sequence[Run], work: Callable[[Track, Run], None]) -> None:
-        """Threads take the runs from one queue, each with a track of its own."""
-        todo = deque(runs)
+    def _work(self, pieces: Sequence[Piece]) -> None:
+        """Threads take the pieces from one queue, each with a track of its own."""
+        todo = deque(pieces)
         threads = _threads(self._task, self._facts, len(todo))
         with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
-            for done in [pool.submit(self._take_runs, todo, work) for _ in range(threads)]:
+            for done in [pool.submit(self._take_pieces, todo) for _ in range(threads)]:
                 done.result()
 
-    def _take_runs(self, todo: deque[Run], work: Callable[[Track, Run], None]) -> None:
+    def _take_pieces(self, todo: deque[Piece]) -> None:
         track: Track | None = None
         try:
             while todo and not self._broken:
                 try:
-                    run = todo.popleft()
+                    piece = todo.popleft()
                 except IndexError:
                     break
                 track = track or self._idle_track()
-                work(track, run)
+                piece(track)
         except BaseException:
             self._broken = True
             raise
@@ -205,7 +237,7 @@ class Rendering:
             self._tracks.append(track)
         return track
 
-    def _make(self, track: Track, run: Run, consumers: Consumers) -> None:
+    def _make(self, run: Run, consumers: Consumers, track: Track) -> None:
         def wanted(instant: Instant) -> bool:
             return any(self._wants(maker) for maker, _ in consumers[instant])
 
@@ -239,6 +271,26 @@ class Rendering:
                 lost(left.pop(0), failure)
                 left = [instant for instant in left if wanted(instant)]
 
+    def _make_moving(self, maker: MovingMaker, track: Track) -> None:
+        if not self._wants(maker):
+            return
+        try:
+            maker.make(self._views(track, maker))
+        except _Unwanted:
+            return
+        except Failure as failure:
+            if failure.retry and not isinstance(failure, StoreFailure):
+                raise
+            self._fail(maker.job, maker.output, maker.asked, failure)
+        self._end_if_over(maker.job)
+
+    def _views(self, track: Track, maker: MovingMaker) -> Iterator[View]:
+        instants = Lazy(lambda n: Instant(self._facts.ticks(maker.ats[n])), range(len(maker.ats)))
+        for shown in self._timed(track.frames(Run(instants, in_turn=True))):
+            if self._broken or not self._wants(maker):
+                raise _Unwanted
+            yield self._view(track, shown)
+
     def _timed(self, frames: Iterator[Shown]) -> Iterator[Shown]:
         while True:
             begun = perf_counter()
@@ -265,7 +317,7 @@ class Rendering:
                 self._fail(maker.job, maker.output, maker.asked, failure)
             self._end_if_over(maker.job)
 
-    def _wants(self, maker: Maker) -> bool:
+    def _wants(self, maker: Making) -> bool:
         return not maker.over and maker.job not in self._over
 
     # What is told.
@@ -300,10 +352,12 @@ class Rendering:
                     if maker.over:
                         return
                     maker.over = True
-            if not asked.optional:
+            # A full disk is no fault of the output: the job waits until there is room.
+            fatal = not asked.optional or isinstance(failure, StoreFailure)
+            if fatal:
                 self._over.add(job)
         self._emit(OutputFailed(job=job, output=output, code=failure.code, message=failure.message), b"")
-        if not asked.optional:
+        if fatal:
             self._emit(JobOver(job=job, times=self._times()), b"")
 
     def _end_if_over(self, job: int) -> None:
@@ -318,11 +372,13 @@ def _one_group(ticks: int) -> int:
     return 0
 
 
-def _is_searched(asked: Output) -> bool:
+def _is_searched(asked: Thumbnail | Thumbnails | Sprite) -> bool:
     return asked.at == "best" if isinstance(asked, Thumbnail) else asked.pick == "best"
 
 
-def _intervals(asked: Output, facts: Facts, limits: Limits) -> tuple[tuple[Interval, ...], int]:
+def _intervals(
+    asked: Thumbnail | Thumbnails | Sprite, facts: Facts, limits: Limits
+) -> tuple[tuple[Interval, ...], int]:
     """Where the best is searched for, and how many keyframes of each are looked at."""
     if isinstance(asked, Thumbnail):
         return ((Fraction(0), facts.duration),), OF_A_VIDEO
@@ -332,13 +388,17 @@ def _intervals(asked: Output, facts: Facts, limits: Limits) -> tuple[tuple[Inter
 
 
 def _instants(
-    asked: Output, container: Container, facts: Facts, limits: Limits, choices: Sequence[Choice | None]
+    asked: Thumbnail | Thumbnails | Sprite,
+    container: Container,
+    facts: Facts,
+    limits: Limits,
+    choices: Sequence[Choice | None],
 ) -> tuple[list[Fraction], list[str]]:
     duration = facts.duration
     if not isinstance(asked, Thumbnail):
         return series(asked, duration, limits.pictures)
     if isinstance(asked.at, FrameNumber):
-        return [_time_of_frame(container, facts, asked.at.frame)], []
+        return [time_of_frame(container, facts, asked.at.frame)], []
     if asked.at == "best":
         if choices[0] is None:
             raise DecodeFailed("no picture of it can be decoded: the video is damaged, give another")
@@ -347,34 +407,6 @@ def _instants(
     if at > duration:
         raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")
     return [at], []
-
-
-def _time_of_frame(container: Container, facts: Facts, number: int) -> Fraction:
-    """Presentation time in seconds of the frame with this number in display order, the first is 0. Reads the packets
-    up to it: only their times tell where variable frame rates put it. Raises AtPastEnd."""
-    if facts.timing == "counted":
-        at = number * facts.step * facts.time_base
-        if at >= facts.duration:
-            raise AtPastEnd(f"frame {number} is asked for, but the video ends after {float(facts.duration):.3f} s")
-        return at
-    container.rewind()
-    pending: list[int] = []
-    passed = -1
-    for packet in container.packets():
-        stamp = packet.pts if facts.timing == "shown" else packet.dts
-        if stamp is None or packet.is_discard or stamp < facts.start:
-            continue
-        heappush(pending, stamp)
-        # A packet's DTS is not after any later packet's PTS: what lies before it is in its final order.
-        while packet.dts is not None and pending and pending[0] <= packet.dts:
-            passed, time = passed + 1, heappop(pending)
-            if passed == number:
-                return facts.seconds(time)
-    while pending:
-        passed, time = passed + 1, heappop(pending)
-        if passed == number:
-            return facts.seconds(time)
-    raise AtPastEnd(f"frame {number} is asked for, but the video has {passed + 1} frames: the last is {passed}")
 
 
 def _threads(task: Task, facts: Facts, runs: int) -> int:

@@ -135,6 +135,8 @@ class _PictureDecoder:
         try:
             self._image.seek(int(bytes(packet)))
             picture = _as_srgb(ImageOps.exif_transpose(self._image))
+            if self._image.format == "BMP" and picture.mode == "RGBA" and picture.getchannel("A").getbbox() is None:
+                picture = picture.convert("RGB")  # its fourth byte is not used
         except _UNREADABLE:
             return
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgba" if picture.mode == "RGBA" else "rgb24")

@@ -5,7 +5,9 @@ largest PTS <= it, decode from its key packet, drop on the way what nothing refe
 out (recovery points, gradual refresh, lone fields, damage) decoding starts one key packet further back.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -21,6 +23,7 @@ from daemon.media.plan import Instant, Run
 from daemon.media.reading import Entry, NoKeyPacket, Reading, Shown
 
 HELD_BYTES = 64 << 20  # packets of one group of pictures that are kept before any is decoded
+_LOST_AT_ONCE = 16  # frames that are held until all of them are made good
 _TRIES = 3  # so many key packets further back, then the frame before the wanted one has to do
 
 
@@ -75,10 +78,11 @@ class Track:
             yield from self._in_order(run.instants)
         elif run.instants[0].how == "exact":
             cut = self._facts.cut
-            present = tuple(i for i in run.instants if cut is None or i.limit < cut)
-            yield from self._exact(present)
-            if len(present) < len(run.instants):
-                raise self._no_frame(run.instants[len(present)])
+            there = len(run.instants) if cut is None else bisect_left(run.instants, cut, key=lambda i: i.limit)
+            present = run.instants[:there]
+            yield from self._in_turn(present) if run.in_turn else self._exact(present)
+            if there < len(run.instants):
+                raise self._no_frame(run.instants[there])
         else:
             for instant in run.instants:
                 yield self._keyframe(instant)
@@ -97,7 +101,7 @@ class Track:
 
     # Exact: the frame shown at the instant.
 
-    def _exact(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
+    def _exact(self, instants: Sequence[Instant]) -> Iterator[Shown]:
         remaining = list(instants)
         if not remaining:
             return
@@ -123,6 +127,26 @@ class Track:
                 before = reading.entered[remaining[0]] - 1
                 seek = self._further(before)
                 start = Entry(seek, before, thorough=True, lenient=seek is None or failures >= _TRIES)
+
+    def _in_turn(self, instants: Sequence[Instant]) -> Iterator[Shown]:
+        """As `_exact`, but where a frame does not come out it is made good before those after it are gone on with."""
+        done = 0
+        while done < len(instants):
+            lost = len(instants)
+            reading = Reading(self._container, self._decoder, Entry(instants[done].limit), self._held_bytes)
+            try:
+                for shown in reading.frames(instants[done:]):
+                    if shown.instant != instants[done]:
+                        lost = bisect_left(instants, shown.instant)
+                        break
+                    done += 1
+                    yield shown
+            except NoKeyPacket:
+                lost = done + 1
+            while done < lost:
+                some = instants[done : min(lost, done + _LOST_AT_ONCE)]
+                yield from sorted(self._exact(some), key=lambda shown: shown.instant)
+                done += len(some)
 
     def _further(self, ticks: int) -> int | None:
         """Where to seek next; None is the very start."""
@@ -181,8 +205,8 @@ class Track:
 
     # In order: packets without presentation times.
 
-    def _in_order(self, instants: tuple[Instant, ...]) -> Iterator[Shown]:
-        remaining = list(instants)
+    def _in_order(self, instants: Sequence[Instant]) -> Iterator[Shown]:
+        remaining = deque(instants)
         seek = None if self._facts.timing == "counted" else self._further(instants[0].limit)
         step = 1 / self._facts.time_base
         while remaining:
@@ -191,13 +215,13 @@ class Track:
                 if latest is None and pts > remaining[0].limit and seek is not None:
                     break
                 while latest is not None and remaining and pts > remaining[0].limit:
-                    yield Shown(remaining.pop(0), *latest)
+                    yield Shown(remaining.popleft(), *latest)
                 if not remaining:
                     break
                 latest = pts, frame
             if latest is not None:
                 while remaining:
-                    yield Shown(remaining.pop(0), *latest)
+                    yield Shown(remaining.popleft(), *latest)
             elif seek is None:
                 raise self._no_frame(remaining[0])
             else:

@@ -22,6 +22,7 @@ from daemon.ulid import new_ulid
 STAGING = ".staging"
 _OPEN_AT_ONCE = 64  # files
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NEW_FOR_OTHERS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ASIDE = ".manifest-"  # before a ULID: a manifest put aside
 _OVER = ".over"  # after the name of a staging folder whose publication is over
 
@@ -67,6 +68,16 @@ class Staging:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+    def open(self, file: str) -> int:
+        """The descriptor of a new, empty file, for somebody else to write to. Raises StoreFailure."""
+        with _store_failures(f"making {file}"):
+            return os.open(self._path / file, _NEW_FOR_OTHERS, 0o644)
+
+    def settle(self, file: str, descriptor: int) -> None:
+        """Brings what was written to an open file to the disk. Raises StoreFailure."""
+        with _store_failures(f"writing {file}"):
+            os.fsync(descriptor)
 
     def remove(self, file: str) -> None:
         """A file that is not wanted after all, and the folders that hold nothing else."""

@@ -9,16 +9,22 @@ from daemon.media.geometry import Size
 
 
 def picture_header(data: bytes) -> tuple[str, Size] | None:
-    """(format, (width, height)) of WebP, JPEG, PNG or AVIF, None for anything else or a header cut short."""
+    """(format, (width, height)) of WebP, JPEG, PNG, AVIF, GIF, or MP4 whose index comes first; None for anything else
+    or a header cut short."""
     try:
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             return "png", struct.unpack(">II", data[16:24])
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return _webp(data)
+        if data[:6] in (b"GIF87a", b"GIF89a"):
+            width, height = struct.unpack("<HH", data[6:10])
+            return ("gif", (width, height)) if width and height else None
         if data[:2] == b"\xff\xd8":
             return _jpeg(data)
         if data[4:12] in (b"ftypavif", b"ftypavis"):
             return _avif(data)
+        if data[4:8] == b"ftyp":
+            return _mp4(data)
     except (struct.error, IndexError):
         return None
     return None
@@ -61,3 +67,23 @@ def _avif(data: bytes) -> tuple[str, Size] | None:
         return None
     width, height = struct.unpack(">II", data[place + 8 : place + 16])
     return "avif", (width, height)
+
+
+def _mp4(data: bytes) -> tuple[str, Size] | None:
+    # ISO/IEC 14496-12, 8.3.2: ftyp, right after it moov, in which mvhd comes first and then the track of the pictures;
+    # its tkhd ends with width and height as 16.16 fixed point numbers.
+    movie = _box(data, _box(data, 0, b"ftyp")[1], b"moov")
+    track = _box(data, _box(data, movie[0], b"mvhd")[1], b"trak")
+    start, end = _box(data, track[0], b"tkhd")
+    if end > track[1] or track[1] > movie[1] or end - start not in (84, 96):
+        return None
+    width, height = struct.unpack(">II", data[end - 8 : end])
+    return "mp4", (width >> 16, height >> 16)
+
+
+def _box(data: bytes, at: int, kind: bytes) -> tuple[int, int]:
+    """Where the content of the box that lies there begins and ends. Raises IndexError where it is of another kind."""
+    size = struct.unpack(">I", data[at : at + 4])[0]
+    if data[at + 4 : at + 8] != kind or size < 8:
+        raise IndexError(kind)
+    return at + 8, at + size

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from daemon.errors import Failure, WorkerDied, WorkerLied, WorkerStalled, WorkerTimeout, from_dict
 from daemon.task import Event, Ready, Stop, Task, TaskOver, Unable
-from daemon.worker.wire import WireError, pack, receive_event
+from daemon.worker.wire import WireError, pack, receive_event, send_task
 
 COMMAND = (sys.executable, "-P", "-m", "daemon.worker.process")
 # What a worker may know of the environment: how to find its libraries, and nothing that opens a door.
@@ -86,8 +86,11 @@ class Worker:
             raise WorkerLied("a worker process began with the wrong word")
         self.device, self.ffmpeg = event.device, event.ffmpeg
 
-    async def run(self, task: Task, descriptor: int) -> AsyncGenerator[tuple[Event, bytes], None]:
-        """Gives the worker a task and the open source, and yields its events, the last one being `TaskOver`.
+    async def run(
+        self, task: Task, source: int, files: Sequence[int] = ()
+    ) -> AsyncGenerator[tuple[Event, bytes], None]:
+        """Gives the worker a task, the open source and the files to write (`Task.files`), and yields its events, the
+        last one being `TaskOver`.
 
         Raises WorkerDied, WorkerStalled, WorkerTimeout or WorkerLied; the process is gone then.
         """
@@ -96,7 +99,7 @@ class Worker:
         clean, reason = False, "ok"
         try:
             async with asyncio.timeout(self._watch.stall):
-                await self._give(task, descriptor)
+                await self._give(task, source, files)
             while not clean:
                 stalled = loop.time() + self._watch.stall
                 async with asyncio.timeout_at(min(stalled, deadline)):
@@ -137,12 +140,10 @@ class Worker:
     def alive(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
-    async def _give(self, task: Task, descriptor: int) -> None:
-        message = pack(task)
-        # The first bytes carry the descriptor and go past the stream, whose buffer is empty between tasks.
+    async def _give(self, task: Task, source: int, files: Sequence[int]) -> None:
+        # The first bytes carry the descriptors and go past the stream, whose buffer is empty between tasks.
         await self._writer.drain()
-        sent = socket.send_fds(self._socket, [message[:4]], [descriptor])
-        self._writer.write(message[sent:])
+        self._writer.write(send_task(self._socket, task, source, files))
         await self._writer.drain()
 
     async def _died(self) -> Failure:

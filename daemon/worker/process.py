@@ -28,12 +28,14 @@ from daemon.errors import Failure, SourceUnreadable
 from daemon.media.choose_device import open_device
 from daemon.media.device import Device
 from daemon.media.render import Rendering
+from daemon.media.sink import Sink
 from daemon.media.source import FileSource
 from daemon.task import Progress, Ready, Stop, Task, TaskOver, Unable
 from daemon.worker.wire import pack, receive_order
 
 _PR_SET_PDEATHSIG = 1
 _TICK = 0.25  # seconds between looks at the progress
+_MOST_BYTES = 4 << 30  # of a file that it writes: hours of 1080p, and no job fills the disk by mistake
 
 
 class Process:
@@ -43,7 +45,7 @@ class Process:
         self._connection = connection
         self._device_name = device
         self._sending = threading.Lock()
-        self._tasks: queue.SimpleQueue[tuple[Task, int]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Task, list[int]]] = queue.SimpleQueue()
         self._rendering: Rendering | None = None
 
     def serve(self) -> None:
@@ -56,11 +58,16 @@ class Process:
         threading.Thread(target=self._hear, name="orders", daemon=True).start()
         self.send(Ready(ffmpeg=av.ffmpeg_version_info, device=device.name))
         while True:
-            task, descriptor = self._tasks.get()
+            task, descriptors = self._tasks.get()
+            source, *files = descriptors
+            sinks = dict(zip(task.files, map(Sink, files), strict=True))
             try:
-                self._run(task, descriptor, device)
+                self._run(task, source, sinks, device)
             finally:
-                os.close(descriptor)
+                for sink in sinks.values():
+                    sink.close()
+                for descriptor in descriptors:
+                    os.close(descriptor)
 
     def send(self, message: BaseModel, body: bytes = b"") -> None:
         head = pack(message, body)
@@ -69,8 +76,8 @@ class Process:
             if body:
                 self._connection.sendall(body)
 
-    def _run(self, task: Task, descriptor: int, device: Device) -> None:
-        rendering = Rendering(task, FileSource(descriptor), device, self.send)
+    def _run(self, task: Task, source: int, sinks: dict[tuple[int, int], Sink], device: Device) -> None:
+        rendering = Rendering(task, FileSource(source), sinks, device, self.send)
         self._rendering = rendering
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(rendering, over), name="progress", daemon=True)
@@ -102,12 +109,12 @@ class Process:
     def _hear(self) -> None:
         try:
             while (heard := receive_order(self._connection)) is not None:
-                order, descriptor = heard
+                order, descriptors = heard
                 if isinstance(order, Stop):
                     if rendering := self._rendering:
                         rendering.stop(order.jobs)
-                elif descriptor is not None:
-                    self._tasks.put((order, descriptor))
+                else:
+                    self._tasks.put((order, descriptors))
         finally:
             os._exit(0)
 
@@ -119,6 +126,9 @@ def prepare(parent: int) -> None:
         os._exit(0)  # it died before the kernel was told
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = _MOST_BYTES if allowed == resource.RLIM_INFINITY else min(_MOST_BYTES, allowed)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     Image.preinit()
     av.logging.set_level(None)
 
