@@ -14,10 +14,10 @@
 // a picture add to sums in registers: nothing but the finished picture is ever written.
 //
 // What that costs, counted (`python -m bench kernel`), for 1080p NV12 to 320x180 by lanczos3: memory has to move
-// 3,110,400 bytes in and 172,800 out, which takes an H100 (3.35 TB/s) 0.98 us and an L4 (300 GB/s) 10.9 us at the least.
-// Tiles share the rims of what their taps reach, so 1.49 times the source goes through L2 (1.02 times by area); a tile's
-// target rows share source rows, so L1 is asked for it 6.8 times over (1.2). Weights, 112 KB in all, come on top
-// and stay in L2. All that is arithmetic on paper, not a measurement.
+// 3,110,400 bytes in and 172,800 out, which takes an H100 (3.35 TB/s) 0.98 us and an L4 (300 GB/s) 10.9 us at least.
+// Tiles share the rims of what their taps reach, so 1.49 times the source goes through L2 (1.02 times by area); a
+// tile's target rows share source rows, so L1 is asked for it 6.8 times over (1.2). Weights, 112 KB in all, come on
+// top and stay in L2. All that is arithmetic on paper, not a measurement.
 //
 // A kernel here is a sequence of phases, `EACH_THREAD(t) { ... }`, with a barrier after each. That is all that threads
 // ever wait for, so the tests run the same text on a CPU by letting a phase's threads follow each other in any order.
@@ -30,7 +30,7 @@
 #define TILE_ACROSS blockIdx.x
 #define TILE_DOWN blockIdx.y
 #define EACH_THREAD(t) for (int t = threadIdx.x, todo = 1; todo; todo = 0, __syncthreads())
-#define OWNED 1         // what threads keep from phase to phase: here every thread has its own ...
+#define OWNED 1  // how many of what threads keep from phase to phase: on a GPU each has its own, in registers
 #define OWN(array, t) array[0]
 #define READ(address) __ldg(address)
 #endif

@@ -139,7 +139,8 @@ def resize(jobs: Sequence[Job], stream: Any = None) -> None:
 def launch(kernel: str, packed: Callable[[Tables], tuple[Array, list[Table]]], stream: Any = None) -> None:
     """Starts one of the kernels on what `packed` makes, as `pack` does."""
     cupy = import_cupy()
-    stream = stream or cupy.cuda.get_current_stream()
+    if stream is None:
+        stream = cupy.cuda.get_current_stream()
     with stream:
         tables = _tables_of(cupy, stream)
         records, _held = packed(tables)
@@ -411,6 +412,13 @@ class Plane(NamedTuple):
     channels: int
     across: Side
     down: Side
+
+    @property
+    def array(self) -> tuple[tuple[int, int, int], tuple[int, int, int], np.dtype[Any]]:
+        """As (height, width, channels): shape, strides, type."""
+        shape = (self.down.source, self.across.source, self.channels)
+        strides = (self.pitch, self.channels * self.sample_bytes, self.sample_bytes)
+        return shape, strides, np.dtype(f"u{self.sample_bytes}")
 
 
 def planes_of(job: Job) -> list[Plane]:

@@ -141,6 +141,14 @@ def _one_further(place: Any, grid: Any, _: int) -> Any:
     return place[0], place[1] + grid.tile[0], place[2]
 
 
+def _unshifted(affine: Any, job: Any) -> Any:
+    return affine[0] * 2 ** (16 - job.surface.depth), affine[1]
+
+
+def _first_corner(sides: Any, _: Any) -> Any:
+    return tuple((0, wanted) for _, wanted in sides)
+
+
 def _frame_late(wanted: Any, *_: Any) -> Any:
     return replace(wanted, ats=[at + Fraction(1, 25) for at in wanted.ats])
 
@@ -155,14 +163,6 @@ class _OtherColorspace:
 
 def _late_sound(source: Any, start: Fraction, end: Fraction) -> Any:
     return sound.open_sound(source, start - Fraction(1, 10), end - Fraction(1, 10))
-
-
-def _unshifted(affine: Any, job: Any) -> Any:
-    return affine[0] * 2 ** (16 - job.surface.depth), affine[1]
-
-
-def _first_corner(sides: Any, _: Any) -> Any:
-    return tuple((0, wanted) for _, wanted in sides)
 
 
 def _worst(found: Any, _: Any) -> Any:

@@ -24,11 +24,14 @@ from daemon.task import FellBack, FileMade, OutputFailed, OutputMade, SourceMeas
 
 @dataclass
 class Rendered:
+    """`failed`: optional outputs, with the codes of their failures."""
+
     files: dict[str, bytes]
     reports: dict[str, OutputReport]
     warnings: list[str]
     source: SourceMeasured | None
     over: TaskOver
+    failed: dict[str, str]
     fallbacks: list[str] = field(default_factory=list)
 
     @property
@@ -49,9 +52,10 @@ def render(
     background: tuple[int, int, int] = (0, 0, 0),
     device: Hardware | None = None,
 ) -> Rendered:
-    """Raises what the task, or one of its outputs, failed with."""
-    job = Job.check({"source": str(path), "outputs": [dict(output) for output in outputs]})
-    rendered = Rendered({}, {}, [], None, TaskOver())
+    """Raises what the task, or an output that is not optional, failed with. Outputs without a name are o0, o1 …"""
+    named = [{"name": f"o{n}", **output} for n, output in enumerate(outputs)]
+    job = Job.check({"source": str(path), "outputs": named})
+    rendered = Rendered({}, {}, [], None, TaskOver(), {})
     failed: list[OutputFailed] = []
 
     def emit(event: object, body: bytes) -> None:
@@ -65,6 +69,8 @@ def render(
             case OutputMade():
                 rendered.reports[event.report.name] = event.report
                 rendered.warnings += event.warnings
+            case OutputFailed() if job.outputs[event.output].optional:
+                rendered.failed[job.outputs[event.output].name] = event.code
             case OutputFailed():
                 failed.append(event)
             case SourceMeasured():

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import clips
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -216,3 +217,27 @@ def test_scores() -> None:
     assert scores["scene"].resembles(scores["scene"])
     assert not scores["scene"].resembles(score(np.asarray(scene(60))))
     assert score(np.zeros((1, 1, 3), np.uint8)).blank
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".flv"])
+def test_best_where_no_index_tells_the_keyframes(suffix: str, clip_folder: Path) -> None:
+    film = FILMS[0]
+    path = clip_folder / f"best-rewrapped{suffix}"
+    with av.open(write(film, clip_folder)) as source, av.open(path, "w") as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    rendered = render(path, (BEST,), threads=2)
+    time = rendered.reports["b"].time
+    assert time is not None
+    assert film.good[0] <= time < film.good[1]
+
+
+def test_frames_that_must_be_counted_are_decoded_once(clip_folder: Path) -> None:
+    """H.264 in an MPEG program stream, whose packets lack times: all pictures share one pass from the start."""
+    clip = clips.make(next(recipe for recipe in clips.RECIPES if recipe.name == "h264-ps"), clip_folder)
+    series = {"output": "thumbnails", "count": 10, "format": "png", "name": "s", "accuracy": "keyframe"}
+    for outputs in ((series,), (BEST,)):
+        assert render(clip.path, outputs).over.frames <= 2 * len(clip.times)

@@ -78,7 +78,7 @@ def gpu() -> Gpu:
     try:
         import cupy
     except ImportError:
-        return missing("there is no CuPy", "REQUIRE_GPU")  # type: ignore[no-any-return]
+        return missing("there is no CuPy", "REQUIRE_GPU")
     if not cupy.cuda.is_available():
         missing("CuPy finds no GPU", "REQUIRE_GPU")
     return Gpu(cupy)
@@ -267,7 +267,7 @@ def test_fits_a_multiprocessor(architecture: str) -> None:
     for need in found.values():
         assert need.registers <= MOST_REGISTERS
         assert (need.stack, need.spilled) == (0, 0)
-        # 64 KB is what Turing has; on later ones it leaves the rest to the L1 cache. Of each block 1 KB is CUDA's.
+        # 64 KB is what Turing has, and what leaves later ones most of their L1 cache; of each block 1 KB is CUDA's.
         assert 4 * (need.shared + 1024) <= 64 << 10
 
 

@@ -598,3 +598,29 @@ def test_cover_of_an_audio_file(suffix: str, audio: str, format: str, clip_folde
         picture = rendered.picture(f"{name}.png")
         assert clips.read_number(picture) == clips.COVER
         assert picture.shape == (90, 160, 3)
+
+
+# --- what is read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"movflags": "+faststart"}], ids=["index-last", "index-first"])
+def test_a_picture_reads_little_of_a_large_file(options: dict[str, str], tmp_path: Path) -> None:
+    """Also where the index stands at the end. Most of it is the first eight packets: they tell where a video begins."""
+    path = tmp_path / "large.mp4"
+    rng = np.random.default_rng(1)
+    with av.open(path, "w", container_options=options) as output:
+        stream = output.add_stream("libx264", rate=25, options={"preset": "ultrafast", "qp": "2"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        stream.codec_context.gop_size = 4
+        for _n in range(200):
+            noise = rng.integers(0, 255, (180, 320, 3), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "rgb24")))
+        output.mux(stream.encode(None))
+    size = path.stat().st_size
+    assert size > 10 << 20
+    for outputs, share in (
+        ([ONE | {"at": "50%", "accuracy": "keyframe"}], 0.06),
+        ([ONE | {"at": "50%"}], 0.08),
+        ([{"output": "thumbnails", "count": 5, "format": "png", "name": "s", "accuracy": "keyframe"}], 0.12),
+    ):
+        assert render(path, outputs).over.read_bytes < share * size

@@ -221,7 +221,7 @@ def test_ycgco(full_range: bool) -> None:
     assert np.allclose((samples - offset) @ matrix.T, 255 * rgb)
 
 
-@pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
+@pytest.mark.parametrize("matrix", MATRICES)
 def test_luma_weights_are_what_grey_is_made_of(matrix: Matrix) -> None:
     m, offset = yuv_to_rgb(matrix, True)
     kr, kb = LUMA_WEIGHTS[matrix]
@@ -382,8 +382,7 @@ def test_equals_libswscale(filter: Filter, format: str, depth: int, target: tupl
     assert np.abs(mine[inner].astype(int) - theirs[inner]).max() <= 2
 
 
-@pytest.mark.parametrize("full_range", [False, True])
-@pytest.mark.parametrize("matrix", COLORSPACE)
+@pytest.mark.parametrize(("matrix", "full_range"), EVERY_CODING)
 def test_libswscale_honours_matrix_and_range(matrix: Matrix, full_range: bool) -> None:
     for colour in (WHITE, BLACK, RED, GREEN, BLUE, (200, 120, 40)):
         planes = planes_of(np.broadcast_to(colour, (32, 32, 3)), matrix, full_range)

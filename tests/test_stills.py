@@ -11,19 +11,14 @@ from typing import Any
 
 import av
 import clips
-import numpy as np
 import pytest
 from av.stream import Disposition
 from clips import RECIPES, draw, make, read_number
 from PIL import Image
-from pydantic import TypeAdapter
+from rendering import Rendered, render
 
-from daemon.job import Output
-from daemon.media.cpu import CpuDevice
 from daemon.media.demux import Demuxer, measure, most_wanted
-from daemon.media.render import Rendering, Sent
 from daemon.media.source import FileSource
-from daemon.task import FileMade, OutputFailed, SourceMeasured, Task
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 SIZE = (160, 96)
@@ -56,25 +51,10 @@ def saved(path: Path, format: str, mode: str = "RGB", **options: Any) -> Path:
     return path
 
 
-def rendered(path: Path, *asked: dict[str, Any]) -> tuple[list[Sent], list[bytes]]:
-    """What one task on a file tells, and the pictures it makes, all PNG."""
-    outputs = tuple(TypeAdapter(Output).validate_python({"name": f"o{n}", **one}) for n, one in enumerate(asked))
-    told: list[Sent] = []
-    files: list[bytes] = []
-
-    def emit(sent: Sent, body: bytes) -> None:
-        told.append(sent)
-        if isinstance(sent, FileMade) and body.startswith(b"\x89PNG"):
-            files.append(body)
-
-    with open(path, "rb") as file:
-        over = Rendering(Task(jobs=(outputs,)), FileSource(file.fileno()), {}, CpuDevice(), emit).run()
-    assert over.code is None, over.message
-    return told, files
-
-
-def number_of(file: bytes) -> int:
-    return read_number(np.asarray(Image.open(io.BytesIO(file)).convert("RGB")))
+def numbers(rendered: Rendered) -> list[int]:
+    """What the pictures show, in the order of their names."""
+    names = sorted(name for name in rendered.files if name.endswith(".png"))
+    return [read_number(rendered.picture(name)[..., :3]) for name in names]
 
 
 def thumbnail(at: Any) -> dict[str, Any]:
@@ -85,9 +65,10 @@ def thumbnail(at: Any) -> dict[str, Any]:
 def test_a_still_is_a_video_of_one_frame(name: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "still", **STILLS[name])
     asked = [thumbnail(at) for at in (0, "middle", "50%", "100%", {"frame": 0})]
-    told, files = rendered(path, *asked, {"output": "thumbnails", "every": 1, "format": "png"})
-    assert [number_of(file) for file in files] == [NUMBER] * (len(asked) + 1)
-    (measured,) = (sent for sent in told if isinstance(sent, SourceMeasured))
+    rendered = render(path, [*asked, {"output": "thumbnails", "every": 1, "format": "png"}])
+    assert numbers(rendered) == [NUMBER] * (len(asked) + 1)
+    measured = rendered.source
+    assert measured is not None
     assert (measured.width, measured.height) == SIZE
     assert 0 < measured.duration <= 0.1
     assert not measured.warnings
@@ -96,9 +77,9 @@ def test_a_still_is_a_video_of_one_frame(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "tiff", "gif"])
 @pytest.mark.parametrize("at", [1, {"frame": 1}])
 def test_a_still_ends(name: str, at: Any, tmp_path: Path) -> None:
-    told, files = rendered(saved(tmp_path / "still", **STILLS[name]), {**thumbnail(at), "optional": True})
-    assert [sent.code for sent in told if isinstance(sent, OutputFailed)] == ["at_past_end"]
-    assert not files
+    rendered = render(saved(tmp_path / "still", **STILLS[name]), [{**thumbnail(at), "optional": True}])
+    assert rendered.failed == {"o0": "at_past_end"}
+    assert not rendered.files
 
 
 @pytest.mark.parametrize("at", [0, "middle", "100%"])
@@ -106,16 +87,16 @@ def test_further_pictures_in_a_jpeg_are_not_shown(at: Any, tmp_path: Path) -> No
     """Gain maps of HDR photos, and the other eye's view."""
     path = tmp_path / "photo.jpg"
     picture().save(path, "MPO", save_all=True, append_images=[picture(1), picture(2)], quality=90)
-    assert [number_of(file) for file in rendered(path, thumbnail(at))[1]] == [NUMBER]
+    assert numbers(render(path, [thumbnail(at)])) == [NUMBER]
 
 
 def test_a_film_behind_a_jpeg_is_not_shown(tmp_path: Path, clip_folder: Path) -> None:
     """Photos that move, as phones take them."""
     path = saved(tmp_path / "photo.jpg", **STILLS["jpeg"])
     path.write_bytes(path.read_bytes() + make(BY_NAME["h264"], clip_folder).path.read_bytes())
-    told, files = rendered(path, thumbnail("100%"), {**thumbnail(1), "optional": True})
-    assert [number_of(file) for file in files] == [NUMBER]
-    assert [sent.code for sent in told if isinstance(sent, OutputFailed)] == ["at_past_end"]
+    rendered = render(path, [thumbnail("100%"), {**thumbnail(1), "optional": True}])
+    assert numbers(rendered) == [NUMBER]
+    assert rendered.failed == {"o1": "at_past_end"}
 
 
 # --- covers -----------------------------------------------------------------------------------------------------
@@ -159,10 +140,10 @@ def as_stream(codec: str) -> Callable[[Path], None]:
 def test_the_cover_is_the_picture_of_music(suffix: str, write: Callable[[Path], None], at: Any, tmp_path: Path) -> None:
     path = tmp_path / f"music{suffix}"
     write(path)
-    told, files = rendered(path, thumbnail(at), {**thumbnail(1), "optional": True})
-    assert [number_of(file) for file in files] == [NUMBER]
-    assert [sent.code for sent in told if isinstance(sent, OutputFailed)] == ["at_past_end"]
-    assert [sent.warnings for sent in told if isinstance(sent, SourceMeasured)] == [()]
+    rendered = render(path, [thumbnail(at), {**thumbnail(1), "optional": True}])
+    assert numbers(rendered) == [NUMBER]
+    assert rendered.failed == {"o1": "at_past_end"}
+    assert rendered.source_warnings == ()
 
 
 # --- which stream is the video ----------------------------------------------------------------------------------
@@ -213,7 +194,7 @@ def test_what_follows_a_still_track_is_the_video(tmp_path: Path, clip_folder: Pa
                 packet.stream = copy
                 packets.append(packet)
         output.mux(packets)
-    assert [number_of(file) for file in rendered(path, thumbnail(0), thumbnail({"frame": 9}))[1]] == [0, 9]
+    assert numbers(render(path, [thumbnail(0), thumbnail({"frame": 9})])) == [0, 9]
 
 
 # --- where a video begins ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@
     outputs.py    what is made of the frames: one class per kind of output
     stamps.py     when frames are shown, read from the packets alone
     moving.py     outputs whose frames come in order, one after another
+    ahead.py      pictures made on a thread of their own while earlier ones are encoded
     clip.py       H.264 in MP4
     sound.py      the sound of a clip, copied or encoded
     animation.py  WebP, GIF, AVIF

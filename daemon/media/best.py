@@ -63,7 +63,7 @@ class Search:
         self.instants: list[Instant] = []
         self._interval_of: list[int] = []
         for number, interval in enumerate(intervals):
-            self._want(number, _keyframes(interval, each, facts, container), "keyframe")
+            self._want(number, _keyframes(interval, each, facts, container), facts.how("keyframe"))
 
     def take(self, index: int, view: View, studio: Studio) -> None:
         """Scores a frame for the instant with this index."""

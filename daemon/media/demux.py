@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from daemon.errors import DecodeFailed, NotAVideo, SourceUnreadable
 from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.packed import is_packed, unpack
+from daemon.media.plan import How
 from daemon.media.select import Stamp
 from daemon.media.source import Opening, Source
 
@@ -94,6 +95,11 @@ class Facts:
     def ticks(self, seconds: Fraction) -> Fraction:
         """A time counted from the first displayed frame, on the stream's own time line, unrounded."""
         return self.start + seconds / self.time_base
+
+    def how(self, asked: How) -> How:
+        """Which frames are to be had in the way that is asked for. Where frames have to be counted from the start those
+        shown cost no more than keyframes do, and all share one pass."""
+        return "exact" if self.timing == "counted" else asked
 
     def seconds(self, pts: int) -> Fraction:
         """The inverse of `ticks`."""

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -11,6 +12,7 @@ import av
 
 from daemon.errors import AtPastEnd, BadJob, Failure
 from daemon.job import Animation, Clip
+from daemon.media.ahead import ahead
 from daemon.media.container import Container
 from daemon.media.demux import Facts
 from daemon.media.device import RGB
@@ -24,6 +26,7 @@ from daemon.report import OutputReport
 from daemon.task import FileMade, OutputMade
 
 ANIMATION_SECONDS = Fraction(3)  # unless said otherwise
+_AHEAD = 4  # pictures that wait for the encoder
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def stretch(asked: Clip | Animation, container: Container, facts: Facts, most: i
 
 
 class MovingMaker(Making):
-    """Makes one file of all frames of a stretch, on one thread."""
+    """Makes one file of all frames of a stretch: pictures are made on one thread, and encoded on another."""
 
     asked: Clip | Animation
 
@@ -81,13 +84,14 @@ class MovingMaker(Making):
         self._sink = sink
         self._first = Fraction(0)  # presentation time of the first frame
         self._lost: list[Fraction] = []
-        self._waited = 0.0  # seconds spent on what is not encoding
+        self._waited = 0.0  # seconds spent on waiting for pictures
 
     def make(self, views: Iterator[View]) -> None:
         """Takes the frame of each instant and writes the file. Raises Failure, and whatever `views` raises."""
         begun = perf_counter()
         try:
-            size = self._write(self._pictures(views))
+            with closing(ahead(self._pictures(views), _AHEAD)) as pictures:
+                size = self._write(self._waited_for(pictures))
         except (av.FFmpegError, MemoryError) as error:
             raise Failure(f"encoding failed: {error}") from None
         finally:
@@ -111,7 +115,6 @@ class MovingMaker(Making):
     def _pictures(self, views: Iterator[View]) -> Iterator[RGB]:
         size: Size | None = None
         for n in range(len(self.ats)):
-            begun = perf_counter()
             view = next(views)
             if size is None:
                 size = self._lay_out(self._studio.nominal_display(view)).size
@@ -121,7 +124,15 @@ class MovingMaker(Making):
             if not view.exact:
                 self._lost.append(self.ats[n])
             self.taken += 1
+            yield picture
+
+    def _waited_for(self, pictures: Iterator[RGB]) -> Iterator[RGB]:
+        while True:
+            begun = perf_counter()
+            picture = next(pictures, None)
             self._waited += perf_counter() - begun
+            if picture is None:
+                return
             yield picture
 
     def _tell(self, size: Size) -> None:

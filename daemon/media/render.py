@@ -201,7 +201,7 @@ class Rendering:
     def _instant(self, maker: Maker, index: int) -> Instant:
         if (choice := maker.choices.get(index)) is not None:
             return Instant(self._facts.ticks(choice.time), choice.how)
-        return Instant(self._facts.ticks(maker.ats[index]), maker.asked.accuracy)
+        return Instant(self._facts.ticks(maker.ats[index]), self._facts.how(maker.asked.accuracy))
 
     def _search(self, asked: Thumbnail | Thumbnails | Sprite, container: Container) -> list[Choice | None]:
         """The best frame of the video, or of each interval of a series; searched but once for outputs that want the
