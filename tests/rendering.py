@@ -15,6 +15,7 @@ from PIL import Image
 from daemon.errors import from_dict
 from daemon.job import Job
 from daemon.media.cpu import CpuDevice
+from daemon.media.device import Device
 from daemon.media.render import Rendering
 from daemon.media.source import FileSource
 from daemon.report import OutputReport
@@ -43,7 +44,12 @@ class Rendered:
 
 
 def render(
-    path: Path, outputs: Sequence[Mapping[str, Any]], *, threads: int = 1, background: tuple[int, int, int] = (0, 0, 0)
+    path: Path,
+    outputs: Sequence[Mapping[str, Any]],
+    *,
+    threads: int = 1,
+    background: tuple[int, int, int] = (0, 0, 0),
+    device: Device | None = None,
 ) -> Rendered:
     """Raises what the task, or an output that is not optional, failed with. Outputs without a name are o0, o1 …"""
     named = [{"name": f"o{n}", **output} for n, output in enumerate(outputs)]
@@ -68,7 +74,7 @@ def render(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         task = Task(jobs=(job.outputs,), threads=threads, background=background)
-        rendered.over = Rendering(task, FileSource(descriptor), {}, CpuDevice(), emit).run()
+        rendered.over = Rendering(task, FileSource(descriptor), {}, device or CpuDevice(), emit).run()
     finally:
         os.close(descriptor)
     for each in (rendered.over, *failed):
