@@ -301,7 +301,8 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     for row in result["pictures"]:
         groups.setdefault(f"{row['what']}, a second", {})[row["who"]] = row["per second"]
     about = result["machine"]
-    note = f"{about['cpu']}, {about['cores']} cores, driver {result['card']['driver']}, {about['date']}; medians"
+    where = f"{about['cpu']}, {about['cores']} cores, driver {result['card']['driver']}, {about['date']}"
+    note = f"{where}; medians; thumbd: processes x threads"
     picture = path.with_suffix(".svg")
     picture.write_text(chart(result["card"]["name"], groups, note))
     print(f"\nnot measured: {json.dumps(result['not measured'], indent=1)}\nwritten to {path} and {picture}")

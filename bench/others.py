@@ -211,7 +211,9 @@ def pillow(asked: Asked) -> list[Row]:
                 with ThreadPoolExecutor(threads) as pool:
                     list(pool.map(lambda _: encode(shown, "jpeg", 85), range(count)))
 
-            rows.append(row(_jpeg(size), f"Pillow, {threads} threads", count, asked.turns, take))
+            rows.append(
+                row(_jpeg(size), f"Pillow, {threads} thread{'s' if threads > 1 else ''}", count, asked.turns, take)
+            )
     return rows
 
 

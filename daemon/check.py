@@ -20,7 +20,7 @@ from daemon.jobs.database import open_engine
 from daemon.media.encode import encoders
 from daemon.store.folder import Folder
 
-CARDS = [sys.executable, "-m", "daemon.media.cards"]
+CARDS = [sys.executable, "-P", "-m", "daemon.media.cards"]
 CARDS_SECONDS = 60.0  # CUDA takes seconds to start where there are several GPUs
 
 
