@@ -313,13 +313,18 @@ def test_order_is_by_priority_and_name(spool: Spool) -> None:
     assert places == [(folder, f"{name}.json") for folder in ("in/high", "in", "in/low") for name in "abc"]
 
 
-def claim_all(spool: Spool, most: int = 500) -> list[str]:
+def claim_all(spool: Spool, both_claimed: threading.Barrier, most: int = 500) -> list[str]:
+    """All that there is. Neither goes on before both have claimed some."""
     names: list[str] = []
-    while (scan := spool.scan(most)).claimed:
+    while True:
+        scan = spool.scan(most)
+        if scan.claimed and not names:
+            both_claimed.wait(60)
         names += [dropped.name for dropped in scan.claimed]
         for dropped in scan.claimed:
             spool.taken_in(dropped)
-    return names
+        if not scan.claimed and not any((spool.root / "in").glob("*.json")):
+            return names
 
 
 @pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
@@ -328,8 +333,9 @@ def test_however_many_there_are_two_daemons_claim_each_once(root: Path, count: i
         for number in range(count):
             drop(one, f"{number:06}.json")
         names: list[list[str]] = [[], []]
+        both_claimed = threading.Barrier(2)
         threads = [
-            threading.Thread(target=lambda spool=spool, mine=mine: mine.extend(claim_all(spool)))
+            threading.Thread(target=lambda spool=spool, mine=mine: mine.extend(claim_all(spool, both_claimed)))
             for spool, mine in zip((one, two), names, strict=True)
         ]
         tracemalloc.start()
