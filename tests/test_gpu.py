@@ -239,7 +239,7 @@ def test_picture_is_that_of_the_cpu(
 ) -> None:
     path = charts.write(chart, clip_folder)
     for width in (96, 150):
-        ours = render(path, (thumbnails(width),), device=device)
+        ours = render(path, (thumbnails(width),), hardware=device)
         theirs = render(path, (thumbnails(width),))
         decibels = psnr(ours.picture("p.png"), theirs.picture("p.png"))
         by_cpu = [warning for warning in ours.source_warnings if warning.startswith(BY_CPU)]
@@ -272,7 +272,7 @@ def test_a_detailed_picture_is_that_of_the_cpu(
     suffix = ".webm" if "vpx" in codec else ".mp4"
     chart = Chart(f"detail-{codec}", suffix, codec, pix_fmt, "709", size=(1280, 720), options=options)
     path = charts.write(chart, clip_folder, lambda n: detailed(n, chart.size).reformat(format=pix_fmt))
-    one, other = (render(path, (thumbnails(width),), device=each).picture("p.png") for each in (device, CPU))
+    one, other = (render(path, (thumbnails(width),), hardware=each).picture("p.png") for each in (device, CPU))
     decibels = psnr(one, other)
     record_property(f"PSNR, {chart.name} {width}", round(decibels, 1))
     assert decibels >= LEAST_PSNR
@@ -297,7 +297,7 @@ def test_decoders_are_used_again_for_files_of_other_sizes(device: Any, clip_fold
 def test_a_sprite_is_that_of_the_cpu(device: Any, clip_folder: Path) -> None:
     clip = make(recipe_of("h264"), clip_folder)
     sprite = {"output": "sprite", "count": 20, "columns": 5, "width": 160, "format": "png", "name": "scrub"}
-    ours, theirs = render(clip.path, (sprite,), device=device, threads=4), render(clip.path, (sprite,))
+    ours, theirs = render(clip.path, (sprite,), hardware=device, threads=4), render(clip.path, (sprite,))
     assert ours.files.keys() == theirs.files.keys()
     sheets = [name for name in ours.files if name.endswith(".png")]
     assert sheets
@@ -311,7 +311,7 @@ def test_a_sprite_is_that_of_the_cpu(device: Any, clip_folder: Path) -> None:
 def test_many_threads_share_the_device(device: Any, clip_folder: Path) -> None:
     clip = make(recipe_of("h264"), clip_folder)
     output = {"output": "thumbnails", "count": 60, "width": 160, "format": "png", "name": "s"}
-    ours = render(clip.path, (output,), device=device, threads=16)
+    ours = render(clip.path, (output,), hardware=device, threads=16)
     numbers = {picture.path: picture.time for picture in ours.reports["s"].pictures or ()}
     assert len(numbers) == 60
     for path, time in numbers.items():
@@ -353,7 +353,7 @@ FRAME = {"output": "thumbnail", "at": {"frame": 5}, "format": "png", "name": "p"
 def fallbacks(name: str, device: Any, clip_folder: Path) -> list[str]:
     """What the report says of a device that was unfit; the frame is the right one in any case."""
     clip = make(recipe_of(name), clip_folder)
-    rendered = render(clip.path, (FRAME,), device=device)
+    rendered = render(clip.path, (FRAME,), hardware=device)
     assert read_number(rendered.picture("p.png")[..., :3]) == clip.numbers[5]
     return [warning for warning in rendered.source_warnings if warning.startswith(BY_CPU)]
 
