@@ -24,7 +24,19 @@ def hevc_10_bit(folder: Path, width: int, height: int, seconds: int) -> Path:
     path = folder / f"hevc10-{width}x{height}-{seconds}s.mp4"
     if not path.exists():
         scene = folder / f"scene10-{width}x{height}.mp4"
-        _write_hevc(scene, width, height, frames=60)
+        options = {"preset": "ultrafast", "crf": "24", "x265-params": "keyint=30:bframes=3:log-level=none"}
+        _write(scene, "libx265", "yuv420p10le", options, width, height, frames=60)
+        _repeat(scene, path, seconds)
+    return path
+
+
+def vp9(folder: Path, width: int, height: int, seconds: int) -> Path:
+    """VP9 with a keyframe a second, as browsers record it."""
+    path = folder / f"vp9-{width}x{height}-{seconds}s.mp4"
+    if not path.exists():
+        scene = folder / f"scene-vp9-{width}x{height}.mp4"
+        options = {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "8M", "row-mt": "1", "g": "30"}
+        _write(scene, "libvpx-vp9", "yuv420p", options, width, height, frames=60)
         _repeat(scene, path, seconds)
     return path
 
@@ -48,22 +60,23 @@ def _repeat(scene: Path, path: Path, seconds: int) -> None:
     new.rename(path)
 
 
-def _write_hevc(path: Path, width: int, height: int, frames: int) -> None:
+def _write(path: Path, codec: str, pix_fmt: str, options: dict[str, str], width: int, height: int, frames: int) -> None:
+    """Blocks of noise that move to the left."""
+    dtype, shift = (np.dtype("<u2"), 2) if pix_fmt.endswith("10le") else (np.dtype(np.uint8), 0)
     random = np.random.default_rng(7)
-    noise = random.integers(64 << 2, 200 << 2, (height // 16 + 8, width // 16 + 64), dtype=np.uint16)
-    ground = np.kron(noise, np.ones((16, 16), np.uint16))
+    noise = random.integers(64 << shift, 200 << shift, (height // 16 + 8, width // 16 + 64), dtype=np.uint16)
+    ground = np.kron(noise, np.ones((16, 16), np.uint16)).astype(dtype)
     with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx265", rate=30)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p10le"
+        stream = output.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.time_base = Fraction(1, 30)
-        stream.options = {"preset": "ultrafast", "crf": "24", "x265-params": "keyint=30:bframes=3:log-level=none"}
+        stream.options = options
         for n in range(frames):
-            frame = av.VideoFrame(width, height, "yuv420p10le")
-            shift = n * 8
+            frame = av.VideoFrame(width, height, pix_fmt)
             for plane, part in zip(frame.planes, (1, 2, 2), strict=True):
-                lines = ground[:height:part, shift : shift + width : part].astype("<u2")
+                lines = ground[:height:part, n * 8 : n * 8 + width : part][: plane.height, : plane.width]
                 target = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-                target[:, : 2 * plane.width] = lines[: plane.height, : plane.width].copy().view(np.uint8)
+                target[:, : dtype.itemsize * plane.width] = lines.copy().view(np.uint8)
             frame.pts = n
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))

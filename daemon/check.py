@@ -1,8 +1,12 @@
 """`thumbd check`: what this machine can do, and whether the settings work on it."""
 
+import asyncio
+import json
 import sqlite3
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
 
 import PIL
 from rich.console import Console
@@ -15,6 +19,9 @@ from daemon.errors import Failure
 from daemon.jobs.database import open_engine
 from daemon.media.encode import encoders
 from daemon.store.folder import Folder
+
+CARDS = [sys.executable, "-P", "-m", "daemon.media.cards"]
+CARDS_SECONDS = 60.0  # CUDA takes seconds to start where there are several GPUs
 
 
 async def check_machine(settings: Settings, console: Console) -> bool:
@@ -31,11 +38,11 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     try:
         await worker.start()
         say("device", True, f"{worker.device} (asked: {settings.device}); PyAV {version('av')}, FFmpeg {worker.ffmpeg}")
-        say("gpu", True, "none used: this version decodes on the CPU")
     except Failure as failure:
         say("device", False, failure.message)
     finally:
         await worker.kill()
+    _say_cards(*await ask_cards(), settings.device, say)
     for format, library in encoders().items():
         say(format, library is not None, f"Pillow {PIL.__version__}, library {library or 'missing'}")
     say("workers", True, f"{settings.worker_processes} x {settings.worker_threads} threads on {cores()} cores")
@@ -63,6 +70,42 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     for line in shown.model_dump_json(indent=1).splitlines()[1:-1]:
         console.print(line, markup=False, highlight=False)
     return good
+
+
+async def ask_cards() -> tuple[str | None, list[dict[str, Any]]]:
+    """Why there is no GPU, or the GPUs that there are, as `daemon.media.cards` has them."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*CARDS, stdout=pipe, stderr=pipe)
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), CARDS_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+        return f"the look at the GPUs took more than {CARDS_SECONDS:g} s", []
+    try:
+        answer = json.loads(out.splitlines()[-1])
+        return answer["why_none"], answer["cards"]
+    except (IndexError, ValueError):
+        last = next(reversed(err.decode(errors="replace").splitlines()), "")
+        return f"the look at the GPUs ended with status {process.returncode} {last}".strip(), []
+
+
+def _say_cards(
+    why: str | None, cards: list[dict[str, Any]], device: str, say: Callable[[str, bool, str], None]
+) -> None:
+    """A GPU that is not there, or broken, is a fault only where it would be used."""
+    if not cards:
+        say("gpu", not device.startswith("cuda"), f"none: {why}")
+    for card in cards:
+        what = f"gpu {card['index']}"
+        free, total = card["free_bytes"] >> 20, card["total_bytes"] >> 20
+        about = f"{card['name']}, driver {card['driver']}, {card['engines']} NVDEC engines"
+        say(what, True, f"{about}, {free} of {total} MiB free")
+        formats = ", ".join(f"{name} up to {width}x{height}" for name, (width, height) in card["formats"].items())
+        trouble = card["trouble"]
+        right = f"NOT right: {trouble}" if trouble else "right"
+        used = device in ("auto", "cuda", f"cuda:{card['index']}")
+        say(what, not (trouble and used), f"decodes {formats or 'nothing'}; the test clip is {right}")
 
 
 def _without_password(url: str) -> str:

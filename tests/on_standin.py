@@ -199,10 +199,10 @@ def test_what_failed_is_not_used_again(
 ) -> None:
     hardware = Cuda(HostCard())
     path = make(BY_NAME["h264"], clip_folder).path
-    assert render(path, [THUMBNAIL], device=hardware).fallbacks == []
+    assert render(path, [THUMBNAIL], hardware=hardware).fallbacks == []
     monkeypatch.setenv("STANDIN_SILENT", str(len(SENT) + 2))
-    assert render(path, [THUMBNAIL], device=hardware).fallbacks == ["error"]
-    assert render(path, [THUMBNAIL], device=hardware).fallbacks == []
+    assert render(path, [THUMBNAIL], hardware=hardware).fallbacks == ["error"]
+    assert render(path, [THUMBNAIL], hardware=hardware).fallbacks == []
     assert len(log("session")) == 2
     assert len(log("ended")) == 1
 
@@ -243,7 +243,7 @@ def test_what_nvdec_is_not_right_for_goes_to_the_cpu(name: str, clip_folder: Pat
 
 def check_fallback(path: Path, reason: str, hardware: Cuda, outputs: Sequence[dict[str, Any]] = (THUMBNAIL,)) -> None:
     """All is as the CPU alone makes it, but that the report says why."""
-    by_card, by_cpu = render(path, outputs, device=hardware), render(path, outputs)
+    by_card, by_cpu = render(path, outputs, hardware=hardware), render(path, outputs)
     assert by_card.fallbacks == [reason]
     assert {report.device for report in by_card.reports.values()} == {"cpu"}
     assert by_card.source_warnings[0].startswith("decoded by the CPU: ")
@@ -290,11 +290,13 @@ def test_a_resize_that_fails(clip_folder: Path) -> None:
 
 def test_a_lost_card_is_no_reason_to_go_on(clip_folder: Path) -> None:
     with pytest.raises(CardLost):
-        render(make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL], device=Cuda(HostCard("card")))
+        render(make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL], hardware=Cuda(HostCard("card")))
 
 
 def test_reports_name_the_card(clip_folder: Path) -> None:
-    rendered = render(make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL, SERIES], threads=2, device=Cuda(HostCard()))
+    rendered = render(
+        make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL, SERIES], threads=2, hardware=Cuda(HostCard())
+    )
     assert {report.device for report in rendered.reports.values()} == {"cuda:0"}
     assert rendered.source_warnings == ()
     assert np.ptp(rendered.picture("one.png")) == 0, "all of it the number of a packet"

@@ -50,7 +50,7 @@ def render(
     *,
     threads: int = 1,
     background: tuple[int, int, int] = (0, 0, 0),
-    device: Hardware | None = None,
+    hardware: Hardware | None = None,
 ) -> Rendered:
     """Raises what the task, or an output that is not optional, failed with. Outputs without a name are o0, o1 …"""
     named = [{"name": f"o{n}", **output} for n, output in enumerate(outputs)]
@@ -79,7 +79,7 @@ def render(
     descriptor = os.open(path, os.O_RDONLY)
     try:
         task = Task(jobs=(job.outputs,), threads=threads, background=background)
-        rendered.over = Rendering(task, FileSource(descriptor), {}, device or CpuDevice(), emit).run()
+        rendered.over = Rendering(task, FileSource(descriptor), {}, hardware or CpuDevice(), emit).run()
     finally:
         os.close(descriptor)
     for each in (rendered.over, *failed):

@@ -31,7 +31,7 @@ def test_every_key_of_the_documented_file_is_explained() -> None:
             assert len(line.split("# ", 1)[1]) > 10, line
 
 
-@pytest.mark.parametrize("name", ["thumbd.toml", "dev.toml"])
+@pytest.mark.parametrize("name", ["thumbd.toml", "dev.toml", "gpu.toml"])
 def test_the_files_are_taken(name: str) -> None:
     load(CONFIGS / name)
 

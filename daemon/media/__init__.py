@@ -10,6 +10,7 @@
     device.py     what a device is
     choose_device.py    the one place that chooses one
     cpu.py        packets to frames with libav
+    cards.py      which GPUs there are, and whether they decode; a program of its own, for `thumbd check`
     colour.py     what a frame's samples mean
     orientation.py    how it is to be turned and mirrored
     scale.py      frames to small sRGB pictures with libswscale
@@ -34,5 +35,6 @@
     sink.py       a file that the supervisor has opened, and its writing
     render.py     a task from top to bottom
 
-Nothing in here opens a file, knows a path or a URL, or writes anywhere but into the `emit` and the sinks it is given.
+Nothing in here but `cards.py` opens a file, knows a path or a URL, or writes anywhere but into the `emit` and the sinks
+it is given.
 """
