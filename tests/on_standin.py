@@ -143,6 +143,9 @@ def test_frames_come_in_display_order(name: str, clip_folder: Path) -> None:
     clip = make(BY_NAME[name], clip_folder)
     before = len(SENT)
     found = shown(clip, clip.times[:40], "exact", Cuda(HostCard()), in_turn=True)
+    with av.open(str(clip.path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    assert all(packet.dts <= packet.pts for packet in packets), "what the order is told from"
     assert [picture.pts for picture in found] == sorted(picture.pts for picture in found)
     # Where they were not in turn, those before them would be sent for again.
     assert len(SENT) - before <= sent_by_the_cpu(clip, clip.times[:40])

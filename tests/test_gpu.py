@@ -31,12 +31,11 @@ from clips import RECIPES, Clip, Recipe, read_number
 from rendering import render
 from test_pictures import CASES, HLG, NITS, PQ, X264, X265, hlg, pq, tags
 
-from daemon.errors import DeviceMissing
-from daemon.media import device as devices
 from daemon.media.cards import why_none
 from daemon.media.choose_device import open_device
 from daemon.media.container import open_container
 from daemon.media.cpu import CpuDevice
+from daemon.media.device import Unfit
 from daemon.media.plan import How, Instant, plan
 from daemon.media.source import FileSource
 from daemon.media.video import Track
@@ -107,7 +106,7 @@ def track_of(path: Path, hardware: Any) -> Iterator[tuple[Any, Any, Track, Any]]
     try:
         container = open_container(FileSource(descriptor))
         facts = container.measure()
-        device = container.fit(hardware, timed=facts.timing == "shown") if hasattr(container, "fit") else hardware
+        device = container.fit(hardware, timed=facts.timing == "shown")
         track = Track(container, facts, device)
         try:
             yield facts, container, track, device
@@ -115,9 +114,6 @@ def track_of(path: Path, hardware: Any) -> Iterator[tuple[Any, Any, Track, Any]]
             track.close()
     finally:
         os.close(descriptor)
-
-
-Unfit: type[Exception] = getattr(devices, "Unfit", DeviceMissing)
 
 
 def shown(path: Path, seconds: list[Fraction], how: How, hardware: Any) -> dict[Fraction, int]:

@@ -230,7 +230,6 @@ class NvdecDecoder:
         self._held: list[tuple[int, int, Surface]] = []  # a heap by time: frames that may not be next in display order
         self._order = count()
         self._begun = 0  # PTS of the packet that it began with
-        self._early = 0  # how far times of display were met before those of decoding, in ticks
 
     def decode(self, packet: "Packet[VideoStream]", *, needed: bool) -> Iterable[Frame]:
         data = bytes(packet)
@@ -257,11 +256,7 @@ class NvdecDecoder:
         if came == 0 and not self._hidden and (pts is None or pts >= self._begun):
             self._session = None
             raise Unfit("error", f"NVDEC gave no picture for the packet at {pts} ticks")
-        if packet.dts is None:
-            return self._next(None)
-        if pts is not None:
-            self._early = max(self._early, packet.dts - pts)
-        return self._next(packet.dts - self._early)
+        return self._next(packet.dts)
 
     def drain(self) -> Iterable[Frame]:
         if self._session is not None:
@@ -276,7 +271,6 @@ class NvdecDecoder:
     def reset(self) -> None:
         self._held.clear()
         self._owed.clear()
-        self._early = 0
         if (session := self._session) is not None:
             self._session = None
             try:
@@ -319,6 +313,7 @@ class NvdecDecoder:
         heappush(self._held, (pts, next(self._order), Surface(pts, self._kind, session.lane, block)))
 
     def _next(self, until: int | None) -> Iterable[Frame]:
-        """The frames that no later packet can come before: with times up to `until`, or more than can be reordered."""
+        """The frames that no later packet can come before: with times up to `until`, the DTS of the last one, or more
+        than can be reordered. (libav lets no packet be shown before it is decoded.)"""
         while self._held and (len(self._held) > _MOST_REORDERED or (until is not None and self._held[0][0] <= until)):
             yield heappop(self._held)[2]
