@@ -23,7 +23,6 @@ from daemon.media import (
     demux,
     geometry,
     moving,
-    outputs,
     plan,
     reading,
     render,
@@ -32,6 +31,7 @@ from daemon.media import (
     sound,
     stills,
     studio,
+    wanted,
 )
 from daemon.media.orientation import UPRIGHT, Orientation
 from daemon.media.select import Stamp
@@ -206,7 +206,7 @@ FAULTS = (
     Fault("times rounded up", _set(plan.Instant, "limit", property(_rounded_up)), FRAMES),
     Fault("time of the container", _around(demux, "_begin", lambda begun, _: (0, begun[1])), FRAMES),
     Fault("discarded frames shown", _set(reading, "Stamp", lambda pts, key, shown: Stamp(pts, key)), FRAMES),
-    Fault("last picture missing", _around(outputs, "series", _without_last), "tests/test_series.py"),
+    Fault("last picture missing", _around(wanted, "series", _without_last), "tests/test_series.py"),
     Fault("pictures of WebP all alike in length", _around(stills, "_webp_ticks", lambda ticks, _: [100] * len(ticks))),
     # Sheets and indexes
     Fault("tiles column by column", _around(sheet.Grid, "place", _column_by_column), "tests/test_sheet.py"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from daemon.errors import AtPastEnd, BadJob
 from daemon.job import Sprite, Thumbnails
-from daemon.media.outputs import series
+from daemon.media.wanted import series
 
 MOST = 20_000
 

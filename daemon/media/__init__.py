@@ -25,6 +25,7 @@
     bif.py        the same for Roku, Plex and Emby
     score.py      how good a picture stands for a video
     best.py       the search for the best one
+    wanted.py     which instants an output wants
     outputs.py    what is made of the frames: one class per kind of output
     stamps.py     when frames are shown, read from the packets alone
     moving.py     outputs whose frames come in order, one after another

@@ -7,9 +7,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import ceil
 
-from daemon.errors import AtPastEnd, BadJob
+from daemon.errors import BadJob
 from daemon.job import Format, Index, Output, Sprite, Thumbnail, Thumbnails
 from daemon.media.best import Choice
 from daemon.media.bif import MAX_BIF, bif
@@ -19,6 +18,7 @@ from daemon.media.geometry import Layout, Size, fit_into, lay_out
 from daemon.media.index import Tiles, dash, hls, tile_url, url_of, vidstack, webvtt
 from daemon.media.sheet import Grid, Sheets
 from daemon.media.studio import Studio, View
+from daemon.media.wanted import Stills, span
 from daemon.report import OutputReport, PictureReport
 from daemon.task import FileMade, OutputMade
 
@@ -45,7 +45,7 @@ class Making:
 class Maker(Making, ABC):
     """An output of stills, made in any order."""
 
-    asked: Thumbnail | Thumbnails | Sprite
+    asked: Stills
 
     def __init__(
         self, asked: Output, ats: Sequence[Fraction], place: tuple[int, int], studio: Studio, emit: Emit
@@ -248,32 +248,3 @@ MAKERS: dict[type[Output], type[Maker]] = {
 
 def seconds(value: Fraction) -> float:
     return round(float(value), DECIMALS)
-
-
-def span(asked: Thumbnails | Sprite, duration: Fraction) -> tuple[Fraction, Fraction, Fraction]:
-    """Start and end of a series and the time between its pictures, in seconds. Raises AtPastEnd and BadJob."""
-    start = asked.start.seconds(duration) if asked.start else Fraction(0)
-    end = min(duration, asked.end.seconds(duration)) if asked.end else duration
-    if start >= duration:
-        raise AtPastEnd(f"start is {float(start):g} s, but the video ends after {float(duration):.3f} s")
-    if end <= start:
-        raise BadJob(f"end ({float(end):g} s) must be after start ({float(start):g} s)")
-    return start, end, asked.every.seconds(duration) if asked.every else (end - start) / (asked.count or 1)
-
-
-def series(asked: Thumbnails | Sprite, duration: Fraction, most: int) -> tuple[list[Fraction], list[str]]:
-    """The instants of a series in seconds, and warnings. With `every` ceil(length / every) pictures; with `count` n
-    the instants start + i * (end - start) / n. Raises AtPastEnd and BadJob."""
-    warnings: list[str] = []
-    start, end, step = span(asked, duration)
-    if asked.end and (said := asked.end.seconds(duration)) > duration:
-        warnings.append(
-            f"{asked.name}: end is {float(said):g} s, the video ends after {float(duration):.3f} s: cut there"
-        )
-    count = asked.count or ceil((end - start) / step)
-    if count > most:
-        raise BadJob(f"{count} pictures are asked for, {most} are allowed (setting job.pictures)")
-    has_vtt = isinstance(asked, Thumbnails) or "vtt" in asked.indexes
-    if step < 1 and count > 1 and has_vtt:
-        warnings.append(f"{asked.name}: less than 1 s between pictures: the video.js plugin only knows whole seconds")
-    return [start + n * step for n in range(count)], warnings

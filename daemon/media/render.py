@@ -6,31 +6,29 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise
 from time import perf_counter
 
-from daemon.errors import AtPastEnd, DecodeFailed, Failure, StoreFailure
-from daemon.job import Animation, Clip, FrameNumber, Output, Sprite, Thumbnail, Thumbnails
+from daemon.errors import Failure, StoreFailure
+from daemon.job import Animation, Clip, Output
 from daemon.media.animation import AnimationMaker
-from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval, Search
+from daemon.media.best import Choice, Interval, Search
 from daemon.media.clip import ClipMaker
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
 from daemon.media.device import Hardware, Unfit
 from daemon.media.moving import MovingMaker, stretch
-from daemon.media.outputs import MAKERS, Maker, Making, series, span
+from daemon.media.outputs import MAKERS, Maker, Making
 from daemon.media.plan import Instant, Lazy, Run, plan
 from daemon.media.reading import Shown
 from daemon.media.sink import Sink
 from daemon.media.source import Source
-from daemon.media.stamps import time_of_frame
 from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
+from daemon.media.wanted import Stills, instants, intervals, is_searched
 from daemon.task import (
     FellBack,
     FileMade,
     JobOver,
-    Limits,
     OutputFailed,
     OutputMade,
     Planned,
@@ -191,8 +189,8 @@ class Rendering:
         if isinstance(asked, Animation):
             wanted = stretch(asked, container, self._facts, limits.pictures)
             return AnimationMaker(asked, wanted, place, self._studio, self._emit, self._sinks[place])
-        choices: list[Choice | None] = self._search(asked, container) if _is_searched(asked) else []
-        ats, warnings = _instants(asked, container, self._facts, limits, choices)
+        choices: list[Choice | None] = self._search(asked, container) if is_searched(asked) else []
+        ats, warnings = instants(asked, container, self._facts, limits.pictures, choices)
         maker = MAKERS[type(asked)](asked, ats, place, self._studio, self._emit)
         maker.warnings += warnings
         maker.choices = {n: choice for n, choice in enumerate(choices) if choice is not None}
@@ -203,15 +201,15 @@ class Rendering:
             return Instant(self._facts.ticks(choice.time), choice.how)
         return Instant(self._facts.ticks(maker.ats[index]), self._facts.how(maker.asked.accuracy))
 
-    def _search(self, asked: Thumbnail | Thumbnails | Sprite, container: Container) -> list[Choice | None]:
+    def _search(self, asked: Stills, container: Container) -> list[Choice | None]:
         """The best frame of the video, or of each interval of a series; searched but once for outputs that want the
         same."""
-        intervals, each = _intervals(asked, self._facts, self._task.limits)
-        if (found := self._found.get(intervals)) is None:
-            search = Search(intervals, each, self._facts, container)
+        places, each = intervals(asked, self._facts.duration, self._task.limits.pictures)
+        if (found := self._found.get(places)) is None:
+            search = Search(places, each, self._facts, container)
             self._show(search, range(len(search.instants)), container)
             self._show(search, search.further(), container)
-            found = self._found[intervals] = search.choices()
+            found = self._found[places] = search.choices()
         return found
 
     def _show(self, search: Search, indexes: range, container: Container) -> None:
@@ -400,43 +398,6 @@ class Rendering:
 
 def _one_group(ticks: int) -> int:
     return 0
-
-
-def _is_searched(asked: Thumbnail | Thumbnails | Sprite) -> bool:
-    return asked.at == "best" if isinstance(asked, Thumbnail) else asked.pick == "best"
-
-
-def _intervals(
-    asked: Thumbnail | Thumbnails | Sprite, facts: Facts, limits: Limits
-) -> tuple[tuple[Interval, ...], int]:
-    """Where the best is searched for, and how many keyframes of each are looked at."""
-    if isinstance(asked, Thumbnail):
-        return ((Fraction(0), facts.duration),), OF_A_VIDEO
-    ats, _ = series(asked, facts.duration, limits.pictures)
-    _, end, _ = span(asked, facts.duration)
-    return tuple(pairwise((*ats, end))), OF_AN_INTERVAL
-
-
-def _instants(
-    asked: Thumbnail | Thumbnails | Sprite,
-    container: Container,
-    facts: Facts,
-    limits: Limits,
-    choices: Sequence[Choice | None],
-) -> tuple[list[Fraction], list[str]]:
-    duration = facts.duration
-    if not isinstance(asked, Thumbnail):
-        return series(asked, duration, limits.pictures)
-    if isinstance(asked.at, FrameNumber):
-        return [time_of_frame(container, facts, asked.at.frame)], []
-    if asked.at == "best":
-        if choices[0] is None:
-            raise DecodeFailed("no picture of it can be decoded: the video is damaged, give another")
-        return [choices[0].time], []
-    at = asked.at.seconds(duration)
-    if at > duration:
-        raise AtPastEnd(f"at is {float(at):g} s, but the video ends after {float(duration):.3f} s")
-    return [at], []
 
 
 def _threads(task: Task, facts: Facts, runs: int) -> int:
