@@ -12,7 +12,7 @@ from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.source import Source
 from daemon.media.stills import Stills, is_webp
 
-_PILLOW_READS = frozenset({"bmp_pipe", "jpeg_pipe", "png_pipe", "tiff_pipe", "webp_pipe"})
+_PILLOW_READS = frozenset({"bmp_pipe", "jpeg_pipe", "png_pipe", "tiff_pipe"})
 
 
 class Container(Protocol):

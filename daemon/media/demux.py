@@ -26,7 +26,7 @@ from daemon.media.source import Opening, Source
 # Demuxers for files that hold their own data. Never hls, dash, concat, sdp, image2, mlv: those follow names elsewhere.
 _CONTAINERS = (
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "flv", "live_flv", "ogg", "asf", "mxf"),
-    *("gif", "apng", "webp_anim", "wtv", "rm", "ivf", "nut", "dv", "swf", "nsv", "gxf", "yuv4mpegpipe"),
+    *("gif", "apng", "wtv", "rm", "ivf", "nut", "dv", "swf", "nsv", "gxf", "yuv4mpegpipe"),
     *("roq", "film_cpk", "smjpeg", "flic", "smk", "bink"),
 )
 # Elementary streams: their times are made up by libavformat.
@@ -35,7 +35,7 @@ _RAW = (
     *("dirac",),
 )
 _STILLS = (
-    *("jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "j2k_pipe", "jpegls_pipe", "qoi_pipe", "psd_pipe"),
+    *("jpeg_pipe", "png_pipe", "bmp_pipe", "tiff_pipe", "j2k_pipe", "jpegls_pipe", "qoi_pipe", "psd_pipe"),
     *("ppm_pipe", "pgm_pipe", "pbm_pipe", "pam_pipe", "pcx_pipe", "sgi_pipe", "dpx_pipe", "exr_pipe", "hdr_pipe"),
 )
 # For their covers.

@@ -15,8 +15,16 @@ import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from PIL import BmpImagePlugin, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
-from PIL import WebPImagePlugin as _WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageCms,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from daemon.errors import NotAVideo, SourceRefused, SourceUnreadable
 from daemon.media.colour import Colour
@@ -27,7 +35,7 @@ from daemon.media.orientation import UPRIGHT
 from daemon.media.source import Source
 
 # Named here, so that they are imported now: a worker opens no file after its start.
-PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, _WebPImagePlugin)
+PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 TIME_BASE = Fraction(1, 1000)
 STILL_TICKS = 40  # how long a lone picture is shown: what libav says of them
