@@ -4,18 +4,23 @@ import errno
 import os
 
 from daemon.errors import BadJob, StoreFailure
+from daemon.media.source import Cursor
 
 
-class Sink:
+class Sink(Cursor):
     """The file object that libav and Pillow write to: a descriptor and a position of its own. Raises StoreFailure where
     the disk is full or broken, BadJob where the file becomes larger than a worker may write. The descriptor stays the
     caller's; nothing reaches it any more once this is closed, whoever still holds on to it."""
 
     def __init__(self, descriptor: int) -> None:
+        super().__init__()
         self._descriptor = descriptor
-        self._position = 0
         self._closed = False
-        self.size = 0
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        return self._size
 
     def anew(self) -> "Sink":
         """The same file, empty again; this one is closed. Raises StoreFailure."""
@@ -34,7 +39,7 @@ class Sink:
             written = self._write(view)
             view = view[written:]
             self._position += written
-            self.size = max(self.size, self._position)
+            self._size = max(self._size, self._position)
         return len(data)
 
     def _write(self, view: memoryview) -> int:
@@ -44,17 +49,6 @@ class Sink:
             if error.errno == errno.EFBIG:
                 raise BadJob("the file becomes too large: ask for a shorter or smaller one") from None
             raise StoreFailure(f"writing failed: {error.strerror} (free space, or mend the folder)") from None
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def seekable(self) -> bool:
-        return True
 
     def flush(self) -> None:
         """Nothing is held back."""

@@ -5,6 +5,7 @@ Two openings through `fd:` or a `dup` of one descriptor would share one file off
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 
@@ -39,26 +40,19 @@ class FileSource:
         return data
 
 
-class Opening:
-    """The file object that PyAV reads: a source and a position. Keeps the first OSError, which libav would hide."""
+class Cursor(ABC):
+    """The position of a file object, from 0."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self) -> None:
         self._position = 0
-        self.error: OSError | None = None
 
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._source.size - self._position if size < 0 else size
-        try:
-            data = self._source.read_at(self._position, wanted)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-        self._position += len(data)
-        return data
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes up to the end."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
@@ -67,3 +61,26 @@ class Opening:
 
     def seekable(self) -> bool:
         return True
+
+
+class Opening(Cursor):
+    """The file object that PyAV reads: a source and a position. Keeps the first OSError, which libav would hide."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source = source
+        self.error: OSError | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.size - self._position if size < 0 else size
+        try:
+            data = self._source.read_at(self._position, wanted)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+        self._position += len(data)
+        return data
+
+    @property
+    def size(self) -> int:
+        return self._source.size
