@@ -177,7 +177,9 @@ class Dispatcher:
                     self._batches.discard(batch)
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self.terms.idle_poll)
+                    # Not wait_for: until Python 3.12 it may swallow a cancellation that comes with the event.
+                    async with asyncio.timeout(self.terms.idle_poll):
+                        await self._news.wait()
 
     async def _claim(self) -> list[Held]:
         terms, caps = self.terms, dict(self.terms.caps)

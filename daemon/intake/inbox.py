@@ -58,7 +58,9 @@ class Inbox:
         while True:
             if not more:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._scan_seconds)
+                    # Not wait_for: until Python 3.12 it may swallow a cancellation that comes with the event.
+                    async with asyncio.timeout(self._scan_seconds):
+                        await self._news.wait()
             self._news.clear()
             more = False
             if self.paused is None:
@@ -86,7 +88,8 @@ class Inbox:
         """Writes reports as they become due, and looks now and then for those that somebody else left."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._scan_seconds)
+                async with asyncio.timeout(self._scan_seconds):
+                    await self._due.wait()
             self._due.clear()
             try:
                 await self.pay_all()
