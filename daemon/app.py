@@ -26,6 +26,7 @@ from daemon.metrics import Metrics
 from daemon.sources import Sources
 from daemon.store.folder import Folder
 from daemon.task import Limits
+from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 from daemon.worker.handle import Watch, Worker
 
@@ -172,7 +173,7 @@ class Daemon:
             await self._sweep_stagings()
             await self._inbox.pay_all()
             log.info("stopped", given_back=given_back)
-        await asyncio.to_thread(self._database.close)
+        await in_thread(self._database.close)
         self._spool.close()
 
     # Chores.
@@ -189,15 +190,15 @@ class Daemon:
                 await self._recover()
 
     async def _sweep_stagings(self) -> None:
-        names = await asyncio.to_thread(self._store.staging_names)
+        names = await in_thread(self._store.staging_names)
         over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
-        await asyncio.to_thread(self._store.sweep, over)
+        await in_thread(self._store.sweep, over)
 
     async def _sweep_often(self) -> None:
         keep = self._settings.retention
         while True:
             with contextlib.suppress(DBAPIError, OSError):
-                await asyncio.to_thread(self._spool.forget_reports, keep.reports)
+                await in_thread(self._spool.forget_reports, keep.reports)
                 while await self._database.run(lambda c: table.forget(c, keep.jobs)):
                     pass
             await asyncio.sleep(_SWEEP_SECONDS)
@@ -238,7 +239,7 @@ class Daemon:
     async def _store_troubles(self) -> list[str]:
         least = self._settings.spool.min_free_bytes
         try:
-            await asyncio.to_thread(self._store.check)
+            await in_thread(self._store.check)
             free = min(self._store.free_bytes(), Folder(self._settings.spool.root).free_bytes())
         except StoreFailure as failure:
             return [failure.message]

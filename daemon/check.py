@@ -77,7 +77,8 @@ async def ask_cards() -> tuple[str | None, list[dict[str, Any]]]:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*CARDS, stdout=pipe, stderr=pipe)
     try:
-        out, err = await asyncio.wait_for(process.communicate(), CARDS_SECONDS)
+        async with asyncio.timeout(CARDS_SECONDS):
+            out, err = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.communicate()

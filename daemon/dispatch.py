@@ -29,6 +29,7 @@ from daemon.report import ErrorReport, OutputReport, Report, Timings
 from daemon.sources import Sources
 from daemon.store.folder import Folder, Staging
 from daemon.task import MAX_FILES, Limits, Task
+from daemon.threads import in_thread
 from daemon.worker.handle import Worker
 
 log = structlog.get_logger()
@@ -130,8 +131,8 @@ class Dispatcher:
         refused: Failure | None = None
         while True:
             try:
-                await asyncio.to_thread(self.store.check_destination, publication.destination)
-                await asyncio.to_thread(self.store.publish, publication.staging, publication.destination)
+                await in_thread(self.store.check_destination, publication.destination)
+                await in_thread(self.store.publish, publication.staging, publication.destination)
                 break
             except StoreFailure as failure:
                 log.error("publishing will be tried again", job=publication.key, reason=failure.message)
@@ -143,7 +144,7 @@ class Dispatcher:
             ended = await self.insist("complete", lambda c: table.complete(c, publication))
         else:
             ended = await self.insist("withdraw", lambda c: table.withdraw(c, publication, refused))
-            await asyncio.to_thread(self.store.staged(publication.staging).discard)
+            await in_thread(self.store.staged(publication.staging).discard)
         if ended:
             self.settled()
         return refused
@@ -234,7 +235,7 @@ class _Batch:
 
     async def _perform(self) -> None:
         dispatcher = self._dispatcher
-        descriptor = await asyncio.to_thread(dispatcher.sources.open, self._all[0].source)
+        descriptor = await in_thread(dispatcher.sources.open, self._all[0].source)
         try:
             files = 0
             for held in self._all:
@@ -257,8 +258,8 @@ class _Batch:
     async def _stage(self, held: Held) -> None:
         store = self._dispatcher.store
         try:
-            await asyncio.to_thread(store.check_destination, held.destination)
-            self._stagings[held.key] = await asyncio.to_thread(store.stage, held.staging)
+            await in_thread(store.check_destination, held.destination)
+            self._stagings[held.key] = await in_thread(store.stage, held.staging)
         except Failure as failure:
             await self._failed(held, failure)
 
@@ -307,7 +308,7 @@ class _Batch:
 
     async def _publish(self, held: Held, made: Made) -> None:
         report = _report(held, made)
-        await asyncio.to_thread(self._stagings[held.key].write, {MANIFEST: report.json_bytes()})
+        await in_thread(self._stagings[held.key].write, {MANIFEST: report.json_bytes()})
         text = report.model_dump_json()
         dispatcher = self._dispatcher
         while (answer := await dispatcher.insist("publishing", lambda c: table.publishing(c, held, text))) == "wait":
@@ -328,7 +329,7 @@ class _Batch:
         if isinstance(failure, SourceFailure):
             failure = failure.named(held.source)
         if held.key in self._stagings:
-            await asyncio.to_thread(self._stagings[held.key].discard)
+            await in_thread(self._stagings[held.key].discard)
         if isinstance(failure, LeaseLost):
             self._metrics.lease_lost.inc()
             self._over(held, "lost", failure)

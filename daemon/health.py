@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from daemon.threads import in_thread
+
 Troubles = Callable[[], Sequence[str]]
 
 
@@ -28,7 +30,7 @@ def health_app(registry: CollectorRegistry, not_alive: Troubles, not_ready: Trou
         return answer(not_ready())
 
     async def metrics(request: Request) -> Response:
-        return Response(await asyncio.to_thread(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await in_thread(generate_latest, registry), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 

@@ -30,6 +30,7 @@ from daemon.task import (
     Task,
     TaskOver,
 )
+from daemon.threads import in_thread
 from daemon.worker.handle import Worker
 
 _MOST_UNWRITTEN = 64 << 20  # bytes of a job's files that wait for the disk
@@ -89,9 +90,9 @@ async def _write_behind(job: _Collected) -> None:
         files, job.unwritten = job.unwritten, {}
         written, job.unsettled = job.unsettled, {}
         begun = monotonic()
-        await asyncio.to_thread(job.staging.write, files)
+        await in_thread(job.staging.write, files)
         for file, descriptor in written.items():
-            await asyncio.to_thread(job.staging.settle, file, descriptor)
+            await in_thread(job.staging.settle, file, descriptor)
         job.written_in += monotonic() - begun
     job.writing = None
 
@@ -116,7 +117,7 @@ class Production:
         StoreFailure; the jobs not yet yielded share that fate."""
         self.tally.device = worker.device
         try:
-            files = [await asyncio.to_thread(self._open, *place) for place in self._task.files]
+            files = [await in_thread(self._open, *place) for place in self._task.files]
             async with aclosing(worker.run(self._task, source, files)) as events:
                 try:
                     async for event, body in events:
@@ -190,7 +191,7 @@ class Production:
                 await job.writing
             for output in void:
                 for file in job.files.pop(output):
-                    await asyncio.to_thread(job.staging.remove, file)
+                    await in_thread(job.staging.remove, file)
 
     async def _file(self, event: FileMade, body: bytes) -> None:
         if (found := self._asked(event.job, event.output)) is None:
@@ -205,7 +206,7 @@ class Production:
             raise WorkerLied(f"the worker was stopped: more than {most} files of output {asked.name!r}")
         size, head, opened = len(body), body, job.open.get(event.output)
         if opened is not None:
-            size, head = await asyncio.to_thread(_look_at, opened)
+            size, head = await in_thread(_look_at, opened)
         if (event.size, len(body)) != ((0, size) if opened is None else (size, 0)):
             raise WorkerLied(f"the worker was stopped: {event.name!r} has {size} bytes, not what it says")
         is_picture = format == asked.format
@@ -272,7 +273,7 @@ class Production:
         for output in job.failures:
             opened = [file.before + file.after for file in job.permitted[output]] if output in job.open else []
             for file in (*job.files.get(output, ()), *opened):
-                await asyncio.to_thread(job.staging.remove, file)
+                await in_thread(job.staging.remove, file)
         times = event.times
         return Made(
             job=event.job,

@@ -20,6 +20,7 @@ from daemon.jobs.database import Database
 from daemon.jobs.retry import Policy
 from daemon.jobs.table import PRIORITIES, NewJob, Publication
 from daemon.metrics import Metrics
+from daemon.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -104,18 +105,18 @@ class Inbox:
             owed = await self._database.run(lambda c: table.owed(c, _AT_ONCE))
             more = len(owed) == _AT_ONCE
             if owed:
-                await asyncio.to_thread(self._spool.write_reports, owed)
+                await in_thread(self._spool.write_reports, owed)
                 # After all of them, in one transaction: writing one twice does no harm.
                 await self._database.run(partial(table.reported, paid=owed))
 
     async def recover(self, owner: str, lease: float, policy: Policy) -> list[Publication]:
         """Takes over what owners that are gone have left; publications that are to be rolled forward."""
-        lost = await asyncio.to_thread(lambda: list(self._spool.lost_owners()))
+        lost = await in_thread(lambda: list(self._spool.lost_owners()))
         names = [gone for gone, _ in lost]
         over = self._spool.leave
         try:
             for gone in names:
-                await self._accept_all(await asyncio.to_thread(self._spool.unfinished, gone))
+                await self._accept_all(await in_thread(self._spool.unfinished, gone))
             taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
             over = self._spool.bury
         finally:
@@ -129,9 +130,9 @@ class Inbox:
 
     async def _take_in(self) -> bool:
         # What is claimed still could not be brought to its end: the disk or the table said no.
-        left_over = await asyncio.to_thread(self._spool.unfinished, self._spool.owner)
+        left_over = await in_thread(self._spool.unfinished, self._spool.owner)
         begun = monotonic()
-        scan = await asyncio.to_thread(self._spool.scan, _AT_ONCE)
+        scan = await in_thread(self._spool.scan, _AT_ONCE)
         self._metrics.spool_scan_duration.observe(monotonic() - begun)
         gone = Counter(file.folder for file in scan.claimed)
         for folder, count in scan.seen.items():
@@ -157,7 +158,7 @@ class Inbox:
         if isinstance(job, Unfit):
             self._metrics.jobs_rejected.labels("spool", job.reason).inc()
             log.warning("refused", file=dropped.name, reason=job.message)
-            await asyncio.to_thread(self._spool.refuse, dropped, job.message)
+            await in_thread(self._spool.refuse, dropped, job.message)
             return
         new = new_job(job, dropped.key, _PRIORITY_OF.get(dropped.folder, "normal"), dropped.name)
         if await self._database.run(lambda c: table.add(c, new)):
@@ -166,7 +167,7 @@ class Inbox:
         else:
             self._due.set()
             log.info("known already", job_id=new.id, org=new.org, file=dropped.name)
-        await asyncio.to_thread(self._spool.taken_in, dropped)
+        await in_thread(self._spool.taken_in, dropped)
 
 
 def _judge(dropped: Dropped) -> Job | Unfit:
