@@ -13,18 +13,18 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from daemon.config import BadSettings, Settings
+from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
 from daemon.health import health_app, listening_socket, serve
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import table
-from daemon.jobs.database import Database, open_engine
 from daemon.jobs.retry import Policy
-from daemon.jobs.schema import QUEUED, STATES
 from daemon.metrics import Metrics
 from daemon.sources import Sources
 from daemon.store.folder import Folder
+from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid

@@ -15,8 +15,8 @@ from sqlalchemy.exc import ArgumentError
 
 from daemon.app import build_worker
 from daemon.config import Settings, cores
+from daemon.database import open_engine
 from daemon.errors import Failure
-from daemon.jobs.database import open_engine
 from daemon.media.encode import encoders
 from daemon.store.folder import Folder
 

@@ -24,15 +24,15 @@ from sqlalchemy.exc import DBAPIError
 from daemon import log
 from daemon.app import Daemon
 from daemon.config import Settings, StoreSettings, cores, load
+from daemon.database import open_engine
 from daemon.errors import BadJob, Failure
 from daemon.intake.spool import parse
 from daemon.job import Job, job_schema
 from daemon.jobs import table
-from daemon.jobs.database import open_engine
-from daemon.jobs.schema import FAILED, PUBLISHING, QUEUED, RUNNING
 from daemon.jobs.table import Known
 from daemon.once import run_once
 from daemon.report import Report
+from daemon.tables import FAILED, PUBLISHING, QUEUED, RUNNING
 from daemon.ulid import new_ulid
 
 cli = typer.Typer(

@@ -17,10 +17,10 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from daemon.database import Database
 from daemon.errors import BadJob, Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job
 from daemon.jobs import table
-from daemon.jobs.database import Database
 from daemon.jobs.retry import Over, Policy, judge
 from daemon.jobs.table import Held, Publication
 from daemon.metrics import Metrics

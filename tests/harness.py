@@ -29,8 +29,8 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection
 
+from daemon.database import open_engine
 from daemon.job import MANIFEST
-from daemon.jobs.database import open_engine
 from daemon.report import OutputReport, Report
 
 T = TypeVar("T")

@@ -19,9 +19,9 @@ from PIL import Image
 from sqlalchemy import Engine
 
 from daemon.cli import main
+from daemon.database import open_engine
 from daemon.errors import DecodeFailed
 from daemon.jobs import table
-from daemon.jobs.database import open_engine
 from daemon.jobs.table import NewJob, Publication
 from daemon.report import Report
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from daemon.jobs import database, table
-from daemon.jobs.database import BadDatabase, Database, open_engine
+from daemon import database
+from daemon.database import BadDatabase, Database, open_engine
+from daemon.jobs import table
 from daemon.jobs.table import NewJob
+from daemon.tables import jobs
 
 
 @pytest.fixture
@@ -342,3 +344,23 @@ def test_no_password_is_told() -> None:
 def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert "pip install" in refused("postgresql://me@127.0.0.1:1/thumbd")
+
+
+def test_a_database_of_an_older_version_gets_what_it_lacks(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        add("old")(connection)
+        # As it was before these columns were there.
+        for column in ("suspect", "reports_to", "ended_at"):
+            for index in [index for index in jobs.indexes if column in index.columns]:
+                connection.exec_driver_sql(f"DROP INDEX IF EXISTS {index.name}")
+            connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
+    engine.dispose()
+    for _ in range(2):
+        engine = open_engine(database_url)
+        with engine.begin() as connection:
+            row = connection.execute(select(jobs)).one()
+            there = inspect(connection)
+            assert {index["name"] for index in there.get_indexes("jobs")} >= {index.name for index in jobs.indexes}
+        assert (row.key, row.suspect, row.reports_to, row.ended_at) == ("old", False, "[]", None)
+        engine.dispose()

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from daemon.database import Database, open_engine
 from daemon.intake import inbox as inbox_module
 from daemon.intake import spool as spool_module
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Dropped, Scan, Spool, Unfit, parse
 from daemon.job import MAX_JOB_BYTES
 from daemon.jobs import table
-from daemon.jobs.database import Database, open_engine
 from daemon.jobs.retry import Policy
 from daemon.jobs.table import Known, Owed
 from daemon.metrics import Metrics

@@ -13,13 +13,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pytest
 from sqlalchemy import Connection, Engine, Row, insert, select, text, update
 
+from daemon.database import open_engine
 from daemon.errors import Cancelled, DecodeFailed
 from daemon.jobs import table
-from daemon.jobs.database import open_engine
 from daemon.jobs.retry import Again, History, Policy
-from daemon.jobs.schema import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 from daemon.jobs.table import Held, NewJob, Publication
 from daemon.report import Report
+from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from daemon.database import Database, open_engine
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs.database import Database, open_engine
 from daemon.metrics import Metrics
 from daemon.threads import in_thread
 

@@ -12,11 +12,11 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from watchfiles import Change, awatch
 
+from daemon.database import Database
 from daemon.errors import BadJob
 from daemon.intake.spool import FOLDERS, Dropped, Spool, Unfit, parse
 from daemon.job import Job
 from daemon.jobs import table
-from daemon.jobs.database import Database
 from daemon.jobs.retry import Policy
 from daemon.jobs.table import PRIORITIES, NewJob, Publication
 from daemon.metrics import Metrics

@@ -1,7 +1,5 @@
-"""The job table: the truth about every job.
+"""The job table (`daemon.tables.jobs`): the truth about every job.
 
-    schema.py      its columns, and the states that a job goes through
-    database.py    one database thread, many changes a commit
     table.py       the verbs: add, claim, start, publishing, complete, fail, put back …
     fairness.py    pure: whose job is next
     retry.py       pure: what becomes of a job that failed

@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from daemon.errors import Cancelled, Failure
 from daemon.jobs.fairness import Candidate, in_turn, room_for
 from daemon.jobs.retry import Again, History, Over, Policy, judge_lost
-from daemon.jobs.schema import COMPLETED, ENDED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 from daemon.report import ErrorReport, Report, Status
+from daemon.tables import COMPLETED, ENDED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 # PostgreSQL's advisory locks: claims, and the beginnings of publications, are made one after the other.

@@ -12,14 +12,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import ColumnDefault, Connection, Engine, create_engine, event, func, inspect, literal, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from daemon.errors import Failure
-from daemon.jobs.schema import metadata
+from daemon.tables import metadata
 
 T = TypeVar("T")
+_AS_LITERAL: Any = {"compile_kwargs": {"literal_binds": True}}
 _TOGETHER = 64  # changes a commit, at most
 _TABLES_LOCK = 0x7468756C  # of PostgreSQL's advisory locks: daemons that start together make the tables once
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs", "lustre"})
@@ -47,7 +48,7 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
         with engine.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
-            metadata.create_all(connection)
+            _make_tables(connection)
         return engine
     except ImportError as error:
         raise BadDatabase("database: PostgreSQL needs its driver: pip install 'thumbd[postgres]'") from error
@@ -74,8 +75,30 @@ def _open_sqlite(path: Path) -> Engine:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    metadata.create_all(engine)
+    with engine.begin() as connection:
+        _make_tables(connection)
     return engine
+
+
+def _make_tables(connection: Connection) -> None:
+    """Makes the tables, columns and indexes that a database of an older version lacks. Nothing else ever changes in
+    them, so daemons of both versions can work beside each other."""
+    metadata.create_all(connection)
+    there = inspect(connection)
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in there.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                default = column.default.arg if isinstance(column.default, ColumnDefault) else None
+                value = "" if default is None else f" DEFAULT {literal(default).compile(**_AS_LITERAL)}"
+                null = "" if column.nullable else " NOT NULL"
+                statement = f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}{null}{value}"
+                connection.exec_driver_sql(statement)
+        indexes = {index["name"] for index in there.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in indexes:
+                index.create(connection)
 
 
 def _file_system(folder: Path) -> str:
