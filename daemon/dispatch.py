@@ -5,10 +5,9 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -17,15 +16,19 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from daemon.cache import Reused, reuse
+from daemon.catalogue import artifacts, organisations
+from daemon.catalogue.artifacts import Artifact, Origin, recipe
+from daemon.catalogue.videos import place_of
 from daemon.database import Database
 from daemon.errors import BadJob, Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
-from daemon.job import MANIFEST, Job
+from daemon.job import MANIFEST, Job, Output
 from daemon.jobs import table
 from daemon.jobs.retry import Over, Policy, judge
 from daemon.jobs.table import Held, Publication
 from daemon.metrics import Metrics
 from daemon.production import Made, Production, Tally
-from daemon.report import ErrorReport, OutputReport, Report, Timings
+from daemon.report import ErrorReport, Report, Timings, placed
 from daemon.sources import Sources
 from daemon.store.folder import Folder, Staging
 from daemon.task import MAX_FILES, Limits, Task
@@ -50,7 +53,6 @@ class Terms:
     threads: int = 2
     background: tuple[int, int, int] = (0, 0, 0)
     limits: Limits = field(default_factory=Limits)
-    caps: tuple[tuple[str, int], ...] = ()
 
 
 class Dispatcher:
@@ -119,6 +121,10 @@ class Dispatcher:
         finally:
             self.metrics.table_duration.labels(op).observe(monotonic() - begun)
 
+    async def known_artifacts(self, org: str, recipes: Sequence[str]) -> dict[str, Artifact]:
+        """What was published by these recipes."""
+        return await self.insist("cache", lambda c: artifacts.equals(c, org, recipes))
+
     def adopt(self, publication: Publication) -> None:
         """Rolls forward, beside all else, what an owner that is gone has left."""
         task = asyncio.create_task(self.roll_forward(publication))
@@ -141,9 +147,9 @@ class Dispatcher:
                 refused = bad
                 break
         if refused is None:
-            ended = await self.insist("complete", lambda c: table.complete(c, publication))
+            ended = await self.insist("complete", lambda c: _complete(c, publication))
         else:
-            ended = await self.insist("withdraw", lambda c: table.withdraw(c, publication, refused))
+            ended = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
             await in_thread(self.store.staged(publication.staging).discard)
         if ended:
             self.settled()
@@ -183,8 +189,13 @@ class Dispatcher:
                         await self._news.wait()
 
     async def _claim(self) -> list[Held]:
-        terms, caps = self.terms, dict(self.terms.caps)
-        batches = await self.insist("claim", lambda c: table.claim(c, terms.owner, 1, terms.riders, terms.lease, caps))
+        terms = self.terms
+
+        def claim(connection: Connection) -> list[list[Held]]:
+            caps = organisations.caps(connection)
+            return table.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
+
+        batches = await self.insist("claim", claim)
         return batches[0] if batches else []
 
     async def _heart(self) -> None:
@@ -206,6 +217,10 @@ class _Batch:
         self._metrics = dispatcher.metrics
         self._worker = worker
         self._all = held
+        self._jobs: dict[str, Job] = {}
+        self._origin = Origin()
+        self._recipes: dict[str, dict[int, str]] = {}
+        self._reused: dict[str, Reused] = {job.key: Reused() for job in held}
         self._open: dict[str, Held] = {job.key: job for job in held}  # not yet settled
         self._settling: dict[str, asyncio.Task[None]] = {}
         self._stagings: dict[str, Staging] = {}
@@ -234,26 +249,28 @@ class _Batch:
             await self._failed(held, failure, alone=alone)
 
     async def _perform(self) -> None:
-        dispatcher = self._dispatcher
-        descriptor = await in_thread(dispatcher.sources.open, self._all[0].source)
-        try:
+        dispatcher, lead = self._dispatcher, self._all[0]
+        self._jobs = {held.key: Job.read(held.job) for held in self._all}
+        place = await dispatcher.insist("place", lambda c: place_of(c, lead.org, lead.source))
+        async with dispatcher.sources.open(place.source, place.roots) as opened:
+            self._origin = Origin(opened.identity, place.revision)
             files = 0
             for held in self._all:
                 # The files of a task go over the wire at once, and one job's always can.
-                files += len(Task(jobs=(Job.read(held.job).outputs,)).files)
+                files += len(Task(jobs=(self._jobs[held.key].outputs,)).files)
                 if files > MAX_FILES:
                     await self._failed(held, Interrupted("those that share its pass write enough files"))
                 else:
                     await self._stage(held)
             staged = list(self._open.values())
-            self._performing = await dispatcher.insist("start", lambda c: table.start(c, staged))
+            started = await dispatcher.insist("start", lambda c: table.start(c, staged))
             for held in staged:
-                if held not in self._performing:
+                if held not in started:
                     await self._failed(held, LeaseLost("another owner has it"))
+                elif await self._find_equal(held):
+                    self._performing.append(held)
             if self._performing:
-                await self._produce(descriptor)
-        finally:
-            os.close(descriptor)
+                await self._produce(opened.descriptor)
 
     async def _stage(self, held: Held) -> None:
         store = self._dispatcher.store
@@ -263,10 +280,33 @@ class _Batch:
         except Failure as failure:
             await self._failed(held, failure)
 
+    async def _find_equal(self, held: Held) -> bool:
+        """Takes what was made before; whether anything is left to be made. Else the job is settled."""
+        dispatcher, job = self._dispatcher, self._jobs[held.key]
+        device, background = self._worker.device, dispatcher.terms.background
+        made_of = {n: recipe(self._origin, output, device, background) for n, output in enumerate(job.outputs)}
+        self._recipes[held.key] = recipes = {n: known for n, known in made_of.items() if known is not None}
+        if job.cache:
+            staging = self._stagings[held.key]
+            ask = partial(dispatcher.known_artifacts, held.org)
+            self._reused[held.key] = reused = await reuse(dispatcher.store, staging, job.outputs, recipes, ask)
+            self._metrics.cache_requests.labels("hit").inc(len(reused.outputs))
+            self._metrics.cache_requests.labels("miss").inc(len(job.outputs) - len(reused.outputs))
+            if len(reused.outputs) == len(job.outputs):
+                nothing = Made(0, {}, warnings=(), source=reused.source, timings=Timings(), failure=None)
+                await self._finish(held, nothing)
+                return False
+        return True
+
+    def _left(self, held: Held) -> dict[int, Output]:
+        """The outputs that are to be made, by their numbers in the job."""
+        reused = self._reused[held.key].outputs
+        return {n: output for n, output in enumerate(self._jobs[held.key].outputs) if n not in reused}
+
     async def _produce(self, descriptor: int) -> None:
         terms = self._dispatcher.terms
         task = Task(
-            jobs=tuple(Job.read(held.job).outputs for held in self._performing),
+            jobs=tuple(tuple(self._left(held).values()) for held in self._performing),
             threads=terms.threads,
             background=terms.background,
             limits=terms.limits,
@@ -298,9 +338,15 @@ class _Batch:
         try:
             if failure is not None:
                 raise failure
-            await self._publish(held, made)
+            await self._publish(held, self._whole(held, made))
         except Failure as failed:
             await self._failed(held, failed, made=made)
+
+    def _whole(self, held: Held, made: Made) -> Made:
+        """What was made and what was there before, by the numbers of the job's outputs."""
+        numbers, reused = list(self._left(held)), self._reused[held.key]
+        outputs = {numbers[n]: report for n, report in made.outputs.items()} | dict(reused.outputs)
+        return replace(made, outputs=dict(sorted(outputs.items())), source=made.source or reused.source)
 
     async def _drop(self, production: Production, number: int, failure: Failure) -> None:
         await production.written(number)
@@ -309,9 +355,9 @@ class _Batch:
     async def _publish(self, held: Held, made: Made) -> None:
         report = _report(held, made)
         await in_thread(self._stagings[held.key].write, {MANIFEST: report.json_bytes()})
-        text = report.model_dump_json()
-        dispatcher = self._dispatcher
-        while (answer := await dispatcher.insist("publishing", lambda c: table.publishing(c, held, text))) == "wait":
+        recipes = [self._recipes[held.key].get(n) for n in made.outputs]
+        begin = partial(_begin_publishing, held, report, self._origin, recipes)
+        while (answer := await self._dispatcher.insist("publishing", begin)) == "wait":
             await asyncio.sleep(0.05)
         if answer == "lost":
             raise LeaseLost("another owner has it")
@@ -319,7 +365,7 @@ class _Batch:
             raise Cancelled("cancelled while it ran")
         self._open.pop(held.key)  # past the point of no return: nobody may fail it any more
         publication = Publication(held.key, held.token, held.staging, held.destination)
-        refused = await dispatcher.roll_forward(publication)
+        refused = await self._dispatcher.roll_forward(publication)
         self._over(held, "failed" if refused else "completed", refused)
 
     async def _failed(self, held: Held, failure: Failure, *, alone: bool = True, made: Made | None = None) -> None:
@@ -400,6 +446,29 @@ class _Batch:
             self._metrics.pictures_encoded.labels(format).inc(count)
 
 
+def _complete(connection: Connection, publication: Publication) -> bool:
+    if ended := table.complete(connection, publication):
+        artifacts.show(connection, publication.key)
+    return ended
+
+
+def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
+    if ended := table.withdraw(connection, publication, failure):
+        artifacts.withdraw(connection, publication.key)
+    return ended
+
+
+def _begin_publishing(
+    held: Held, report: Report, origin: Origin, recipes: Sequence[str | None], connection: Connection
+) -> str:
+    """The point of no return: from here on it is known what will be where."""
+    answer = table.publishing(connection, held, report.model_dump_json())
+    if answer == "go":
+        made = zip(report.outputs, recipes, strict=True)
+        artifacts.announce(connection, held.key, held.org, held.id, held.destination, report.source, origin, list(made))
+    return answer
+
+
 def report_of(
     job: Job, id: str, attempt: int, made: Made | None, destination: str, failure: Failure | None = None
 ) -> Report:
@@ -410,7 +479,7 @@ def report_of(
         status="failed" if failure else "completed",
         attempt=attempt,
         source=made.source if made else None,
-        outputs=_placed(made.outputs, destination) if made and not failure else [],
+        outputs=[placed(report, destination) for report in made.outputs.values()] if made and not failure else [],
         warnings=list(made.warnings) if made else [],
         error=ErrorReport.model_validate(failure.as_dict()) if failure else None,
         timings=made.timings if made else Timings(),
@@ -422,28 +491,6 @@ def _report(held: Held, made: Made | None, failure: Failure | None = None) -> Re
     report = report_of(Job.read(held.job), held.id, held.token, made, held.destination, failure)
     timings = report.timings.model_copy(update={"queue": round(held.queued_seconds, 6)})
     return report.model_copy(update={"timings": timings})
-
-
-def _placed(outputs: Sequence[OutputReport], destination: str) -> list[OutputReport]:
-    """The outputs with their paths as they are below the store's root."""
-
-    def below(file: str) -> str:
-        return f"{destination}/{file}" if destination else file
-
-    return [
-        output.model_copy(
-            update={
-                "path": below(output.path),
-                "files": [below(file) for file in output.files],
-                "pictures": output.pictures
-                and [
-                    picture.model_copy(update={"path": below(picture.path)}) if picture.path else picture
-                    for picture in output.pictures
-                ],
-            }
-        )
-        for output in outputs
-    ]
 
 
 def _who(held: Held) -> dict[str, object]:

@@ -3,11 +3,19 @@
 Each type states once: its `code` (seen by clients and in reports), whether a `retry` can help, and whether the
 failure is `charged` to the job's attempts. The text given to the constructor is what a client may see: it names
 what is wrong, with which thing, and what to do. The retry policy, exit codes, report entries and metric labels are
-all derived from these types; protocol statuses will be too.
+all derived from these types; so are the statuses of each protocol.
 
     Failure
     ├── BadJob              the job itself is wrong
     │   └── AtPastEnd       a time beyond the duration
+    ├── BadRequest          what was asked over the network is wrong, each wrong field by its place
+    ├── Unauthenticated     no API key, or a wrong one
+    ├── Forbidden           another organisation's
+    ├── NotFound            there is no such thing, or not for this asker
+    ├── Conflict            the name is taken
+    ├── Later
+    │   ├── QuotaExceeded   an hour's allowance is used
+    │   └── Overloaded      too much waits, or the daemon is stopping
     ├── SourceFailure       the source is wrong
     │   ├── SourceMissing   nothing there
     │   ├── SourceRefused   outside the allowed roots, a link, a device, too large
@@ -25,6 +33,8 @@ all derived from these types; protocol statuses will be too.
     └── Interrupted         the daemon is stopping: given back, not charged
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
@@ -47,6 +57,58 @@ class Failure(Exception):
 
 class BadJob(Failure):
     code = "bad_job"
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One wrong value: what is wrong, at which `place` (as in `body.outputs[0].width`), and the value itself."""
+
+    message: str
+    place: str
+    value: Any = None
+
+
+class BadRequest(Failure):
+    code = "bad_request"
+
+    def __init__(self, message: str, complaints: Sequence[Complaint] = (), *, output: str | None = None) -> None:
+        super().__init__(message, output=output)
+        self.complaints = tuple(complaints)
+
+
+class Unauthenticated(Failure):
+    code = "unauthenticated"
+
+
+class Forbidden(Failure):
+    code = "forbidden"
+
+
+class NotFound(Failure):
+    code = "not_found"
+
+
+class Conflict(Failure):
+    code = "conflict"
+
+
+class Later(Failure):
+    """The same may be asked again after `retry_after` seconds."""
+
+    code = "later"
+    retry = True
+
+    def __init__(self, message: str, retry_after: int = 1, *, output: str | None = None) -> None:
+        super().__init__(message, output=output)
+        self.retry_after = retry_after
+
+
+class QuotaExceeded(Later):
+    code = "quota_exceeded"
+
+
+class Overloaded(Later):
+    code = "overloaded"
 
 
 class AtPastEnd(BadJob):

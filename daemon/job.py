@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic import JsonValue as Json
 from pydantic_core import from_json
 
-from daemon.errors import BadJob
+from daemon.errors import BadJob, Complaint
 from daemon.times import Length, Time, positive
 
 MAX_JOB_BYTES = 1 << 20
@@ -383,7 +383,7 @@ class Job(_Model):
     destination: Destination | None = None
     priority: Priority | None = None
     outputs: Annotated[tuple[Output, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OUTPUTS})]
-    cache: Literal[False] = False
+    cache: Flag = False
     payload: Annotated[str, Field(max_length=1000)] | None = None
 
     @model_validator(mode="after")
@@ -478,25 +478,34 @@ def files_of(output: Output) -> tuple[Files, ...]:
     return pictures, Files(output.name, ".vtt", "vtt")
 
 
-def explain(error: ValidationError) -> str:
-    """One line for all complaints: `outputs[0].width: Input should be less than or equal to 4096 (got 5000)`."""
-    lines = []
-    for entry in error.errors(include_url=False)[:8]:
+def complaints_of(error: ValidationError) -> list[Complaint]:
+    """What is wrong, and where: `outputs[0].width: Input should be less than or equal to 4096`."""
+    found = []
+    for entry in error.errors(include_url=False)[:_MOST_COMPLAINTS]:
         place = ""
         for position, step in enumerate(entry["loc"]):
             if isinstance(step, int):
                 place += f"[{step}]"
             elif position != _TAG or entry["loc"][0] != "outputs":
                 place += f".{step}"
-        text = entry["msg"].removeprefix("Value error, ")
-        if entry["type"] == "extra_forbidden":
-            text = "unknown key"
-        elif entry["type"] not in ("value_error", "missing", "json_invalid"):
-            text += f" (got {str(entry['input'])[:60]!r})"
-        lines.append(f"{place.lstrip('.')[:100] or 'job'}: {text[:300]}")
+        text = "unknown key" if entry["type"] == "extra_forbidden" else entry["msg"].removeprefix("Value error, ")
+        value = None if entry["type"] == "missing" else entry["input"]
+        found.append(Complaint(text[:300], place.lstrip(".")[:100], value))
+    return found
+
+
+def explain(error: ValidationError) -> str:
+    """One line for all complaints: `outputs[0].width: Input should be less than or equal to 4096 (got 5000)`."""
+    kinds = [entry["type"] for entry in error.errors(include_url=False)[:_MOST_COMPLAINTS]]
+    lines = []
+    for kind, complaint in zip(kinds, complaints_of(error), strict=True):
+        told = kind in ("value_error", "missing", "json_invalid", "extra_forbidden")
+        got = "" if told else f" (got {str(complaint.value)[:60]!r})"
+        lines.append(f"{complaint.place or 'job'}: {complaint.message}{got}")
     return "; ".join(dict.fromkeys(lines))
 
 
+_MOST_COMPLAINTS = 8
 _TAG = 2  # in outputs[0].width pydantic puts the kind of output, which tells it apart, at this step
 
 

@@ -40,6 +40,7 @@ class Metrics:
         self.pictures_encoded = counter("pictures_encoded", "Pictures and sheets encoded", "format")
         self.batch_jobs = histogram("batch_jobs", "Jobs that shared one pass over a source")
         self.decode_fallbacks = counter("decode_fallbacks", "Sources that the wanted device refused", "reason")
+        self.cache_requests = counter("cache_requests", "Outputs that might have been made before", "result")
         self.worker_exits = counter("worker_exits", "Worker processes that ended", "reason")
         for reason in ("ok", "signal", "timeout", "lied", "device"):
             self.worker_exits.labels(reason)

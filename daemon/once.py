@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -32,8 +31,7 @@ async def run_once(
     name = f"once-{new_ulid()}"
     made: Made | None = None
     try:
-        descriptor = Sources(None, settings.sources.max_bytes).open(job.source)
-        try:
+        async with Sources(None, settings.sources.max_bytes).open(job.source) as opened:
             store.check()
             if destination:
                 store.check_destination(destination)
@@ -41,7 +39,7 @@ async def run_once(
             staging = store.stage(name)
             await worker.start()
             production = Production(task, [staging], lambda _, done, in_all: told(done, in_all))
-            async with aclosing(production.run(worker, descriptor)) as jobs:
+            async with aclosing(production.run(worker, opened.descriptor)) as jobs:
                 async for each in jobs:
                     made = each
             if made is None or made.failure is not None:
@@ -49,8 +47,6 @@ async def run_once(
             report = report_of(job, id, 1, made, destination)
             staging.write({MANIFEST: report.json_bytes()})
             store.publish(name, destination)
-        finally:
-            os.close(descriptor)
     except Failure as said:
         failure = said.named(job.source) if isinstance(said, SourceFailure) else said
         report = report_of(job, id, 1, made, destination, failure)

@@ -5,7 +5,7 @@ A worker has decoded hostile data and may say anything. Whatever it was not aske
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from time import monotonic
@@ -40,10 +40,10 @@ _HEADER = 64 << 10  # bytes of a file in which its header must lie
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one job in the worker: its outputs, staged, or the failure."""
+    """What became of one job in the worker: its outputs by their numbers, staged, or the failure."""
 
     job: int
-    outputs: tuple[OutputReport, ...]
+    outputs: Mapping[int, OutputReport]
     warnings: tuple[str, ...]
     source: SourceFacts | None
     timings: Timings
@@ -277,7 +277,7 @@ class Production:
         times = event.times
         return Made(
             job=event.job,
-            outputs=tuple(report for _, report in sorted(job.reports.items())),
+            outputs=dict(sorted(job.reports.items())),
             warnings=(*self._source_warnings, *job.warnings),
             source=self._source,
             timings=Timings(

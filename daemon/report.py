@@ -1,5 +1,6 @@
 """What happened to a job: the object that the spool, the command line and every API give, and `manifest.json` holds."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -90,3 +91,22 @@ class Report(_Model):
 
     def as_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+
+def placed(output: OutputReport, destination: str) -> OutputReport:
+    """An output whose paths are bare names, with its paths as they are below the store's root."""
+    return _renamed(output, lambda file: f"{destination}/{file}" if destination else file)
+
+
+def bare(output: OutputReport, destination: str) -> OutputReport:
+    """The inverse of `placed`."""
+    return _renamed(output, lambda file: file.removeprefix(f"{destination}/"))
+
+
+def _renamed(output: OutputReport, name: Callable[[str], str]) -> OutputReport:
+    pictures = output.pictures and [
+        picture.model_copy(update={"path": name(picture.path)}) if picture.path else picture
+        for picture in output.pictures
+    ]
+    files = [name(file) for file in output.files]
+    return output.model_copy(update={"path": name(output.path), "files": files, "pictures": pictures})

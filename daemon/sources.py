@@ -3,14 +3,27 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from daemon.errors import Failure, SourceEmpty, SourceMissing, SourceRefused, SourceUnreadable
+from daemon.threads import in_thread
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open source: the descriptor for a worker, its bytes, and what tells it from another one that was at the same
+    place before; None where nothing does."""
+
+    descriptor: int
+    size: int
+    identity: str | None
 
 
 class Sources:
@@ -20,9 +33,19 @@ class Sources:
         self._roots = None if roots is None else [_Root(root) for root in roots]
         self._max_bytes = max_bytes
 
-    def open(self, source: str) -> int:
-        """A descriptor of the file. A relative path is looked for below each root in turn. Raises a SourceFailure that
-        names the source and what to do."""
+    @asynccontextmanager
+    async def open(self, source: str, roots: tuple[Path, ...] | None = None) -> AsyncGenerator[Opened, None]:
+        """An open file. A relative path is looked for below each root in turn. Raises a SourceFailure that names the
+        source and what to do."""
+        descriptor = await in_thread(self._open, source)
+        try:
+            status = os.fstat(descriptor)
+            identity = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+            yield Opened(descriptor, status.st_size, identity)
+        finally:
+            os.close(descriptor)
+
+    def _open(self, source: str) -> int:
         if "://" in source or source.startswith("video:"):
             raise SourceRefused(f"source {source!r}: only paths of files are supported by this version")
         if self._roots is None:

@@ -1,4 +1,4 @@
-"""The columns of the job table. SQLAlchemy Core; SQLite and PostgreSQL take the same statements."""
+"""All tables. SQLAlchemy Core; SQLite and PostgreSQL take the same statements. Times are seconds since 1970."""
 
 from typing import Any
 
@@ -48,6 +48,89 @@ jobs = Table(
     Index("jobs_leased", "state", "lease_until"),
     Index("jobs_owing", "report_due", "ended_at"),
     Index("jobs_ended", "state", "ended_at"),
+)
+
+orgs = Table(
+    "orgs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Column("max_running", Integer),  # jobs at once; null: as many as there are workers for
+    Column("roots", Text),  # JSON list: folders that it may read; null: all that the daemon may
+    Column("webhook_secret", Text, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("hash", Text, primary_key=True),  # SHA-256 of the key, which is nowhere
+    Column("org", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Index("api_keys_by_org", "org"),
+)
+
+videos = Table(
+    "videos",
+    metadata,
+    Column("id", Text, primary_key=True),  # what the services call it, in the whole daemon
+    Column("revision", Text, nullable=False, unique=True),  # a ULID: another one where its pictures may differ
+    Column("org", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("identity", Text),  # of the source when it was probed
+    Column("duration", Float, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("codec", Text, nullable=False),
+    Column("fps", Float),
+    Column("created_at", Float, nullable=False),
+    Index("videos_by_org", "org", "id"),
+    Index("videos_by_channel", "channel"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Text, primary_key=True),  # a ULID
+    Column("org", Text, nullable=False),
+    Column("job", Text, nullable=False),  # the key of the job that made it
+    Column("job_id", Text, nullable=False),
+    Column("output", Text, nullable=False),  # thumbnail, sprite …
+    Column("destination", Text, nullable=False),  # the folder of the job, below the store's root
+    Column("path", Text, nullable=False),  # below the store's root
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("report", Text, nullable=False),  # the output's part of the report, as JSON
+    Column("source", Text),  # the facts of the source in that report, as JSON
+    Column("revision", Text),  # of the video that it was made from, where the job named one
+    Column("identity", Text),  # of the source
+    Column("recipe", Text),  # what it is made of and how, as a hash: equal ones have equal pictures
+    Column("created_at", Float, nullable=False),
+    Column("published", Boolean, nullable=False, default=False),
+    Index("artifacts_by_job", "job"),
+    Index("artifacts_by_job_id", "org", "job_id"),
+    Index("artifacts_by_path", "path"),
+    Index("artifacts_by_recipe", "org", "recipe"),
+    Index("artifacts_by_revision", "revision"),
+    Index("artifacts_by_identity", "org", "identity"),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("org", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("begun_at", Float, nullable=False),  # of the window that is counted
+    Column("used", Integer, nullable=False),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret", Text, nullable=False),  # hexadecimal
+    Column("created_at", Float, nullable=False),
 )
 
 

@@ -37,7 +37,7 @@ def nothing_stays_open() -> Iterator[None]:
 
 
 def read(roots: list[Path] | None, source: str | Path) -> bytes:
-    descriptor = Sources(roots, MOST).open(str(source))
+    descriptor = Sources(roots, MOST)._open(str(source))
     try:
         return os.read(descriptor, 2 * MOST)
     finally:

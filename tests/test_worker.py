@@ -206,7 +206,7 @@ def test_a_bad_worker_is_found_out_and_replaced(tmp_path: Path, kind: type[Failu
         assert (type(failed.value), told in failed.value.message) == (kind, True), failed.value
         assert bench.exits in ([REASONS[kind]], []), bench.exits
         [made] = await bench.run(asked("good")[0])
-        assert [output.path for output in made.outputs] == ["good.png"] and made.failure is None
+        assert [output.path for output in made.outputs.values()] == ["good.png"] and made.failure is None
 
     tell(bench, story)
     assert bench.exits[0] == REASONS[kind]
@@ -220,7 +220,7 @@ def test_a_file_that_the_worker_writes(tmp_path: Path) -> None:
         before = 0
         for _ in range(3):
             [made] = await bench.run(*asked("answer-clip"))
-            assert made.failure is None and [output.path for output in made.outputs] == [
+            assert made.failure is None and [output.path for output in made.outputs.values()] == [
                 "answer-clip.png",
                 "moving.mp4",
             ]
@@ -478,7 +478,7 @@ def test_a_worker_opens_and_imports_nothing_once_it_is_ready(tmp_path: Path, cli
         for output in EVERYTHING:
             [made] = await bench.run(output, source=clip.path)
             assert made.failure is None
-            assert {file for report in made.outputs for file in report.files} == set(bench.names)
+            assert {file for report in made.outputs.values() for file in report.files} == set(bench.names)
         [made] = await bench.run(*EVERYTHING, source=clip.path)
         assert made.failure is None and len(made.outputs) == len(EVERYTHING)
         for source in sources:

@@ -74,6 +74,24 @@ class Staging:
         with _store_failures(f"making {file}"):
             return os.open(self._path / file, _NEW_FOR_OTHERS, 0o644)
 
+    def adopt(self, file: str, published: Path) -> int:
+        """A file that was published before, once more: a link to it, or a copy where there can be none; its bytes.
+        Published files are replaced, never changed. Raises FileNotFoundError, and StoreFailure."""
+        path = self._path / file
+        with _store_failures(f"linking {file}", but=FileNotFoundError):
+            for folder in reversed(Path(file).parents[:-1]):
+                (self._path / folder).mkdir(exist_ok=True)
+            try:
+                os.link(published, path, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP):
+                    raise
+                with published.open("rb") as original, path.open("xb") as copy:
+                    shutil.copyfileobj(original, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+            return path.stat().st_size
+
     def settle(self, file: str, descriptor: int) -> None:
         """Brings what was written to an open file to the disk. Raises StoreFailure."""
         with _store_failures(f"writing {file}"):
@@ -246,9 +264,11 @@ def _put_back(ours: bytes, aside: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _store_failures(doing: str) -> Iterator[None]:
+def _store_failures(doing: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
     try:
         yield
+    except but:
+        raise
     except OSError as error:
         raise StoreFailure(f"{doing} failed: {error.strerror or error} (free space, or mend the folder)") from error
 

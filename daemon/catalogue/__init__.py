@@ -1,0 +1,8 @@
+"""Who may ask, and what is known by name. Verbs on the tables `daemon.tables` has, as `daemon.jobs.table` is for jobs.
+
+organisations.py   organisations and their API keys
+videos.py          videos under the ids that the services use
+artifacts.py       what jobs have published: the cache, and the thumbnails of a video
+quotas.py          how much of an hour's allowance is used
+signing.py         URLs that only the daemon can make
+"""
