@@ -12,16 +12,22 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from daemon.api.app import http_app
+from daemon.catalogue.signing import signer
 from daemon.config import BadSettings, Settings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
-from daemon.health import health_app, listening_socket, serve
+from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import table
 from daemon.jobs.retry import Policy
 from daemon.metrics import Metrics
+from daemon.probe import Probe
+from daemon.service import Service
+from daemon.service import Terms as ServiceTerms
+from daemon.serving import listening_socket, serve
 from daemon.sources import Sources
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
@@ -77,6 +83,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._troubles: tuple[str, ...] = ("it is starting",)
+        self._service: Service | None = None
         self._full: str | None = None  # why there is no room for more jobs
 
     def stop(self) -> None:
@@ -87,7 +94,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Raises a Failure that says which setting keeps it from starting."""
-        bound = self._open()
+        bound, door = self._open()
         self._database = Database(open_engine(self._settings.database))
         self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
         self._dispatcher = Dispatcher(
@@ -98,20 +105,24 @@ class Daemon:
             metrics=self.metrics,
             policy=self._policy,
             terms=terms_of(self._settings, self.owner),
-            settled=lambda: self._inbox.settled(),
+            settled=self._settled,
         )
         self._inbox = Inbox(
             self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
+        )
+        self._probe = Probe(
+            Worker("cpu", Watch(self._settings.job.stall, self._settings.job.timeout), lambda how: None)
         )
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
             await self._recover()
-            await self._serve(bound)
+            await self._serve(bound, door)
         finally:
             await self._close()
 
-    def _open(self) -> socket.socket:
+    def _open(self) -> tuple[socket.socket, socket.socket | None]:
+        """The sockets of the metrics and, where it is wanted, of the API."""
         try:
             self._store.check()
             self._spool.open()
@@ -119,13 +130,31 @@ class Daemon:
             raise BadSettings(f"store.root: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
-        try:
-            return listening_socket(self._settings.metrics.listen)
-        except OSError as error:
-            raise BadSettings(f"metrics.listen {self._settings.metrics.listen}: {error.strerror}") from None
+        bound = _socket("metrics.listen", self._settings.metrics.listen)
+        return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
-    async def _serve(self, bound: socket.socket) -> None:
+    async def _front_door(self) -> Service:
+        http, limits = self._settings.http, self._settings.limits
+        return Service(
+            database=self._database,
+            root=self._store.root,
+            sources=self._dispatcher.sources,
+            probe=self._probe,
+            signer=await self._database.run(signer),
+            metrics=self.metrics,
+            terms=ServiceTerms(http.base_url, http.url_life, limits.model_dump()),
+            accepted=self._dispatcher.wake,
+            closed=lambda: self._inbox.paused,
+        )
+
+    def _settled(self, key: str) -> None:
+        self._inbox.settled()
+        if self._service is not None:
+            self._service.settled(key)
+
+    async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
+        self._service = await self._front_door()
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
         if not self._settings.sources.roots:
@@ -134,6 +163,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
+                **({"http": serve(http_app(self._service), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
@@ -168,6 +198,7 @@ class Daemon:
         """Workers first, then what they held, then the reports that are due, then the lock."""
         for worker in self._workers:
             await worker.kill()
+        await self._probe.close()
         with contextlib.suppress(DBAPIError, OSError):
             given_back = await self._database.run(lambda c: table.release(c, self.owner))
             await self._sweep_stagings()
@@ -280,10 +311,18 @@ class Daemon:
             **absolute,
             "device": self._workers[0].device,
             **({"device_note": self._workers[0].note} if self._workers[0].note else {}),
+            "http": self._settings.http.base_url if self._settings.http.listen else "none",
             "metrics": f"http://{self._settings.metrics.listen}",
             "workers": f"{len(self._workers)} x {self._settings.worker_threads} threads",
             "pid": str(os.getpid()),
         }
+
+
+def _socket(setting: str, listen: str) -> socket.socket:
+    try:
+        return listening_socket(listen)
+    except OSError as error:
+        raise BadSettings(f"{setting} {listen}: {error.strerror}") from None
 
 
 async def _cancel(tasks: "Sequence[asyncio.Task[object]]") -> None:

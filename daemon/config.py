@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -63,16 +63,46 @@ class JobSettings(_Section):
     decoded_bytes: Count = 1 << 28
 
 
-class MetricsSettings(_Section):
-    listen: str = "127.0.0.1:9464"
+def _host_and_port(said: str) -> str:
+    host, parted, port = said.rpartition(":")
+    if not parted or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f'write host:port, as in "127.0.0.1:9464", not {said!r}')
+    return said
 
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, said: str) -> str:
-        host, parted, port = said.rpartition(":")
-        if not parted or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f'write host:port, as in "127.0.0.1:9464", not {said!r}')
-        return said
+
+def _listen(said: str) -> str:
+    return said and _host_and_port(said)
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+AddressOrNone = Annotated[str, AfterValidator(_listen)]
+
+
+class MetricsSettings(_Section):
+    listen: Address = "127.0.0.1:9464"
+
+
+class HttpSettings(_Section):
+    listen: AddressOrNone = "127.0.0.1:8080"
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^/?#\s]+(/[^?#\s]*)?)?$")] = ""
+    url_life: Annotated[int, Field(ge=60, le=365 * 86400)] = 12 * 3600
+
+    @property
+    def base_url(self) -> str:
+        """What every URL that is given out begins with."""
+        return self.public_url.rstrip("/") or f"http://{self.listen}"
+
+
+class LimitsSettings(_Section):
+    """An organisation's allowances an hour."""
+
+    generations: Bytes = 50
+    status_calls: Bytes = 100
+    retrievals: Bytes = 1000
+
+
+class HesedVidSettings(_Section):
+    fit: Literal["cover", "pad", "stretch"] = "cover"
 
 
 class RetentionSettings(_Section):
@@ -105,6 +135,9 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     sources: SourcesSettings = SourcesSettings()
     job: JobSettings = JobSettings()
+    http: HttpSettings = HttpSettings()
+    limits: LimitsSettings = LimitsSettings()
+    hesedvid: HesedVidSettings = HesedVidSettings()
     metrics: MetricsSettings = MetricsSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()

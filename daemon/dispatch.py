@@ -67,7 +67,7 @@ class Dispatcher:
         metrics: Metrics,
         policy: Policy,
         terms: Terms,
-        settled: Callable[[], None],
+        settled: Callable[[str], None],
     ) -> None:
         self.database = database
         self.store = store
@@ -152,7 +152,7 @@ class Dispatcher:
             ended = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
             await in_thread(self.store.staged(publication.staging).discard)
         if ended:
-            self.settled()
+            self.settled(publication.key)
         return refused
 
     async def insist(self, op: str, change: Callable[[Connection], T]) -> T:
@@ -388,7 +388,7 @@ class _Batch:
             still = await dispatcher.insist("fail", lambda c: table.fail(c, held, report))
             self._over(held, "failed", failure)
             if still:
-                dispatcher.settled()
+                dispatcher.settled(held.key)
         else:
             again = verdict
             await dispatcher.insist("put_back", lambda c: table.put_back(c, held, again))

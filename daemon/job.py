@@ -5,6 +5,7 @@ a service's dialect). Unknown keys are refused by name; every complaint says whe
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -478,10 +479,10 @@ def files_of(output: Output) -> tuple[Files, ...]:
     return pictures, Files(output.name, ".vtt", "vtt")
 
 
-def complaints_of(error: ValidationError) -> list[Complaint]:
-    """What is wrong, and where: `outputs[0].width: Input should be less than or equal to 4096`."""
+def complaints_of(errors: Sequence[Mapping[str, Any]]) -> list[Complaint]:
+    """What is wrong, and where: at `outputs[0].width`, that it should be at most 4096. `errors` are pydantic's."""
     found = []
-    for entry in error.errors(include_url=False)[:_MOST_COMPLAINTS]:
+    for entry in errors[:_MOST_COMPLAINTS]:
         place = ""
         for position, step in enumerate(entry["loc"]):
             if isinstance(step, int):
@@ -496,10 +497,10 @@ def complaints_of(error: ValidationError) -> list[Complaint]:
 
 def explain(error: ValidationError) -> str:
     """One line for all complaints: `outputs[0].width: Input should be less than or equal to 4096 (got 5000)`."""
-    kinds = [entry["type"] for entry in error.errors(include_url=False)[:_MOST_COMPLAINTS]]
+    errors = error.errors(include_url=False)[:_MOST_COMPLAINTS]
     lines = []
-    for kind, complaint in zip(kinds, complaints_of(error), strict=True):
-        told = kind in ("value_error", "missing", "json_invalid", "extra_forbidden")
+    for entry, complaint in zip(errors, complaints_of(errors), strict=True):
+        told = entry["type"] in ("value_error", "missing", "json_invalid", "extra_forbidden")
         got = "" if told else f" (got {str(complaint.value)[:60]!r})"
         lines.append(f"{complaint.place or 'job'}: {complaint.message}{got}")
     return "; ".join(dict.fromkeys(lines))

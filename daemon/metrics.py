@@ -51,4 +51,7 @@ class Metrics:
         self.spool_scan_duration = histogram("spool_scan_duration_seconds", "One scan of the drop folders")
         self.spool_free = gauge("spool_free_bytes", "Free space on the fuller of the spool's and the store's disks")
         self.intake_paused = gauge("intake_paused", "1 while no jobs are taken in, by reason", "reason")
+        self.org_throttled = counter("org_throttled", "Requests that an allowance did not cover", "limit")
+        self.http_requests = counter("http_requests", "Answers", "route", "method", "code")
+        self.http_duration = histogram("http_request_duration_seconds", "From a request to its answer", "route")
         self.org_running = gauge("org_running_jobs", "Jobs being worked on", "org")

@@ -43,6 +43,7 @@ jobs = Table(
     Column("reports_to", Text, nullable=False, default="[]"),  # JSON list of spool names
     Column("report_due", Boolean, nullable=False, default=False),
     Index("jobs_by_id", "org", "id", unique=True),
+    Index("jobs_newest", "org", "key"),
     Index("jobs_in_turn", "state", "org", "priority", "run_at", "key"),
     Index("jobs_by_source", "state", "org", "source", "priority", "key"),
     Index("jobs_leased", "state", "lease_until"),

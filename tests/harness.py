@@ -185,6 +185,7 @@ class Site:
             "sources__roots": json.dumps([str(root) for root in self._media]),
             "database": f"sqlite:///{self.database}",
             "metrics__listen": f"127.0.0.1:{port}",
+            "http__listen": "",
             "workers": 1,
             "threads": 1,
             "job__retry_delay": 0.05,

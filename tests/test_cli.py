@@ -366,7 +366,8 @@ def test_if_one_job_is_wrong_none_is_dropped(tmp_path: Path, inbox: Path) -> Non
 def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
     """Beside a running daemon: one job that is done, and one whose source is not there."""
     (tmp_path / "a.toml").write_text(
-        f'workers = 1\nmetrics.listen = "127.0.0.1:0"\nspool.min_free_bytes = 0\nsources.roots = ["{film.parent}"]\n'
+        'workers = 1\nhttp.listen = ""\nmetrics.listen = "127.0.0.1:0"\n'
+        f'spool.min_free_bytes = 0\nsources.roots = ["{film.parent}"]\n'
     )
     for name, source in (("good", film), ("bad", film.parent / "none.mp4")):
         job = {"id": name, "source": str(source), "outputs": [{"output": "thumbnail", "name": "p", "at": 1}]}

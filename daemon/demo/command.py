@@ -71,6 +71,7 @@ def _start_daemon(folder: Path, media: Path) -> Daemon:
         "THUMBD_DATABASE": f"sqlite:///{folder / 'thumbd.db'}",
         "THUMBD_SOURCES__ROOTS": json.dumps([str(media)]),
         "THUMBD_METRICS__LISTEN": listen,
+        "THUMBD_HTTP__LISTEN": "",
         "THUMBD_SPOOL__MIN_FREE_BYTES": "0",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}

@@ -379,9 +379,15 @@ def get(connection: Connection, org: str | None, id: str) -> Known | None:
     return None if row is None else _known(row)
 
 
-def latest(connection: Connection, most: int, states: Sequence[str] = ()) -> list[Known]:
-    """The newest jobs first."""
+def latest(
+    connection: Connection, most: int, states: Sequence[str] = (), org: str | None = None, before: str | None = None
+) -> list[Known]:
+    """The newest jobs first: of an organisation where one is named, older than the one with the key `before`."""
     chosen = select(jobs, now().label("waited")).order_by(jobs.c.key.desc()).limit(most)
+    if org is not None:
+        chosen = chosen.where(jobs.c.org == org)
+    if before is not None:
+        chosen = chosen.where(jobs.c.key < before)
     if states:
         chosen = chosen.where(jobs.c.state.in_(states))
     return [_known(row) for row in connection.execute(chosen)]

@@ -1,0 +1,10 @@
+"""The HTTP doors. Each dialect is one file that translates its words to `daemon.service` and back.
+
+app.py        the application: routes, limits of size and time, metrics
+problems.py   every failure as a status and application/problem+json
+access.py     who asks
+bodies.py     JSON bodies: bounded, strict, every wrong field named
+native.py     thumbd's own API
+files.py      published files
+hesedvid.py   HesedVid's thumbnails
+"""

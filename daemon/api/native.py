@@ -1,0 +1,205 @@
+"""thumbd's own API: jobs and videos of the organisation whose key comes with the request."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from daemon.api.access import SECURITY, Caller, TheService
+from daemon.api.bodies import Route
+from daemon.api.problems import Problem
+from daemon.catalogue.videos import Video
+from daemon.errors import NotFound
+from daemon.job import Job
+from daemon.jobs.table import Known
+from daemon.report import OutputReport, PictureReport, Report, SourceFacts, Status
+from daemon.service import Service
+from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING
+
+router = APIRouter(route_class=Route, dependencies=SECURITY)
+
+Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the job.")]
+PageSize = Annotated[int, Query(ge=1, le=1000)]
+PageToken = Annotated[str | None, Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+VideoToken = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+_STATES: dict[Status, tuple[str, ...]] = {
+    "pending": (QUEUED,),
+    "processing": (RUNNING, PUBLISHING),
+    "completed": (COMPLETED,),
+    "failed": (FAILED,),
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": "A problem"} for status in (400, 401, *statuses)}
+
+
+def _left_out(org: str) -> str:
+    raise ValueError("a job belongs to the organisation of the API key: leave it out")
+
+
+class NewJob(Job):
+    """A job; its organisation is the key's."""
+
+    org: SkipJsonSchema[Annotated[str, AfterValidator(_left_out)]] = "default"
+
+
+class PictureView(PictureReport):
+    """`url`: signed, where the picture is a file of its own."""
+
+    url: str | None = None
+
+
+class OutputView(OutputReport):
+    """`url`: signed, of the file at `path`."""
+
+    url: str
+    pictures: list[PictureView] | None = None  # type: ignore[assignment]
+
+
+class JobView(Report):
+    """A job's report, as far as there is one. `made` of `in_all` pictures are there while it runs; `created_at` in
+    seconds since 1970."""
+
+    outputs: list[OutputView] = Field(default_factory=list)  # type: ignore[assignment]
+    created_at: float
+    made: int
+    in_all: int
+
+
+class JobPage(BaseModel):
+    """The newest jobs first. `next_page_token`: where the next page begins, null after the last."""
+
+    jobs: list[JobView]
+    next_page_token: str | None
+
+
+class NewVideo(BaseModel):
+    """A video's source, and the channel that it is in (one named like its organisation)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
+    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$")] | None = None
+
+
+class VideoView(BaseModel):
+    """A registered video. `revision` changes whenever its pictures may."""
+
+    id: str
+    channel: str
+    source: str
+    revision: str
+    facts: SourceFacts
+    created_at: float
+
+
+class VideoPage(BaseModel):
+    videos: list[VideoView]
+    next_page_token: str | None
+
+
+@router.post("/jobs", status_code=202, responses=_problems(429, 503))
+async def submit_job(caller: Caller, service: TheService, job: NewJob) -> JobView:
+    """Accepts a job. One whose id is known already is the job that was."""
+    plain = Job.model_validate(job.model_dump(mode="json", exclude_unset=True))
+    return _job_view(service, await service.submit(caller.name, plain, via="http"))
+
+
+@router.get("/jobs", responses=_problems())
+async def list_jobs(
+    caller: Caller,
+    service: TheService,
+    state: Status | None = None,
+    page_size: PageSize = 100,
+    page_token: PageToken = None,
+) -> JobPage:
+    """The organisation's jobs."""
+    states = _STATES[state] if state else ()
+    jobs = await service.jobs(caller.name, states, page_token, page_size + 1)
+    more = len(jobs) > page_size
+    shown = jobs[:page_size]
+    return JobPage(jobs=[_job_view(service, known) for known in shown], next_page_token=shown[-1].key if more else None)
+
+
+@router.get("/jobs/{id}", responses=_problems(404))
+async def get_job(caller: Caller, service: TheService, id: Id, wait: Wait = 0) -> JobView:
+    """A job, at once or when it is over."""
+    return _job_view(service, await service.job(caller.name, id, wait), id)
+
+
+@router.delete("/jobs/{id}", responses=_problems(404))
+async def cancel_job(caller: Caller, service: TheService, id: Id) -> JobView:
+    """Ends a job that waits, and asks one that runs to end. One that is over stays as it is."""
+    return _job_view(service, await service.cancel(caller.name, id), id)
+
+
+@router.put("/videos/{id}", responses=_problems(409, 422, 503))
+async def put_video(caller: Caller, service: TheService, id: Id, video: NewVideo) -> VideoView:
+    """Registers a video under an id of your own, or changes it. It is looked at before this answers."""
+    return _video_view(await service.register(caller, id, video.source, video.channel))
+
+
+@router.get("/videos", responses=_problems())
+async def list_videos(
+    caller: Caller, service: TheService, page_size: PageSize = 100, page_token: VideoToken = None
+) -> VideoPage:
+    """The organisation's videos, by their ids."""
+    videos = await service.videos(caller.name, page_token or "", page_size + 1)
+    shown = videos[:page_size]
+    more = len(videos) > page_size
+    return VideoPage(videos=[_video_view(video) for video in shown], next_page_token=shown[-1].id if more else None)
+
+
+@router.get("/videos/{id}", responses=_problems(404))
+async def get_video(caller: Caller, service: TheService, id: Id) -> VideoView:
+    """A registered video."""
+    video = await service.video(id)
+    if video is None or video.org != caller.name:
+        raise NotFound(f"there is no video {id!r}")
+    return _video_view(video)
+
+
+@router.delete("/videos/{id}", status_code=204, responses=_problems(404))
+async def delete_video(caller: Caller, service: TheService, id: Id) -> Response:
+    """Forgets a video; its pictures stay in the store."""
+    await service.remove_video(caller.name, id)
+    return Response(status_code=204)
+
+
+def _job_view(service: Service, known: Known | None, id: str = "") -> JobView:
+    if known is None:
+        raise NotFound(f"there is no job {id!r}")
+    report = known.report
+    outputs = [_output_view(service, output) for output in report.outputs]
+    return JobView.model_validate(
+        {
+            **dict(report),
+            "outputs": outputs,
+            "created_at": known.created_at,
+            "made": known.pictures_made,
+            "in_all": known.pictures_in_all,
+        }
+    )
+
+
+def _output_view(service: Service, output: OutputReport) -> OutputView:
+    pictures = output.pictures and [
+        PictureView.model_validate({**dict(each), "url": each.path and service.file_url(each.path)})
+        for each in output.pictures
+    ]
+    return OutputView.model_validate({**dict(output), "url": service.file_url(output.path), "pictures": pictures})
+
+
+def _video_view(video: Video) -> VideoView:
+    return VideoView(
+        id=video.id,
+        channel=video.channel,
+        source=video.source,
+        revision=video.revision,
+        facts=video.facts,
+        created_at=video.created_at,
+    )

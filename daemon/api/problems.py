@@ -1,0 +1,132 @@
+"""Every failure as an HTTP status and an `application/problem+json` (RFC 9457)."""
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+
+from daemon.errors import (
+    AtPastEnd,
+    BadJob,
+    BadRequest,
+    Complaint,
+    Conflict,
+    Failure,
+    Forbidden,
+    Later,
+    NotFound,
+    Overloaded,
+    QuotaExceeded,
+    SourceFailure,
+    SourceUnreadable,
+    Unauthenticated,
+    WorkerFailure,
+)
+
+log = structlog.get_logger()
+MEDIA_TYPE = "application/problem+json"
+
+# The nearest type above a failure's counts.
+STATUS: dict[type[Failure], int] = {
+    BadRequest: 400,
+    BadJob: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
+    NotFound: 404,
+    Conflict: 409,
+    AtPastEnd: 422,
+    SourceFailure: 422,
+    QuotaExceeded: 429,
+    SourceUnreadable: 503,
+    Overloaded: 503,
+    WorkerFailure: 503,
+    Failure: 500,
+}
+_LONGEST_VALUE = 200  # characters of a wrong value that are told
+
+
+class ProblemError(BaseModel):
+    """One wrong value and its place, as in `body.outputs[0].width`."""
+
+    message: str
+    location: str
+    value: Any = None
+
+
+class Problem(BaseModel):
+    """Why a request failed. `title` is the status' reason phrase; `code` is thumbd's own name of the failure."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[ProblemError] = Field(default_factory=list)
+
+
+def status_of(failure: Failure) -> int:
+    return next(STATUS[kind] for kind in type(failure).__mro__ if kind in STATUS)
+
+
+def answer(failure: Failure) -> Response:
+    """The failure as a response."""
+    status = status_of(failure)
+    complaints = failure.complaints if isinstance(failure, BadRequest) else ()
+    errors = [ProblemError(message=c.message, location=c.place, value=_short(c.value)) for c in complaints]
+    headers = {"Retry-After": str(failure.retry_after)} if isinstance(failure, Later) else {}
+    if isinstance(failure, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(status, failure.message, failure.code, errors, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every failure of a route such an answer."""
+
+    async def failed(request: Request, failure: Exception) -> Response:
+        if not isinstance(failure, Failure):
+            raise failure
+        if status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("a request failed", path=request.url.path, code=failure.code, reason=failure.message)
+        return answer(failure)
+
+    async def no_table(request: Request, failure: Exception) -> Response:
+        log.error("the job table cannot be reached", path=request.url.path, reason=str(getattr(failure, "orig", "")))
+        return answer(Overloaded("the job table cannot be reached", retry_after=10))
+
+    async def refused(request: Request, failure: Exception) -> Response:
+        if not isinstance(failure, HTTPException):
+            raise failure
+        code = "not_found" if failure.status_code == HTTPStatus.NOT_FOUND else "bad_request"
+        return _response(failure.status_code, str(failure.detail), code, [], dict(failure.headers or {}))
+
+    async def internal(request: Request, failure: Exception) -> Response:
+        return _response(500, "internal error", "failed", [], {})
+
+    app.add_exception_handler(Failure, failed)
+    app.add_exception_handler(DBAPIError, no_table)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, internal)
+
+
+def wrong(message: str, place: str, value: Any = None) -> BadRequest:
+    """One wrong value."""
+    return BadRequest(f"{place}: {message}", [Complaint(message, place, value)])
+
+
+def _response(status: int, detail: str, code: str, errors: list[ProblemError], headers: dict[str, str]) -> Response:
+    title = HTTPStatus(status).phrase
+    problem = Problem(title=title, status=status, detail=detail, code=code, errors=errors)
+    return JSONResponse(problem.model_dump(mode="json"), status, headers, MEDIA_TYPE)
+
+
+def _short(value: Any) -> Any:
+    """A wrong value, as far as it is told: numbers and short texts as they are."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"

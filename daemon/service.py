@@ -1,0 +1,202 @@
+"""What every door of the daemon does, once: who asks, what may be asked, and what became of it.
+
+A door (a route, a service's dialect) translates its words to these calls and back, and holds no state.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, time
+from typing import TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import Connection
+
+from daemon.catalogue import artifacts, organisations, quotas, videos
+from daemon.catalogue.artifacts import Artifact
+from daemon.catalogue.organisations import Organisation
+from daemon.catalogue.signing import Signer
+from daemon.catalogue.videos import SCHEME, Video
+from daemon.database import Database
+from daemon.errors import Conflict, NotFound, Overloaded, SourceFailure, Unauthenticated
+from daemon.intake.inbox import new_job
+from daemon.job import Job
+from daemon.jobs import table
+from daemon.jobs.table import Known
+from daemon.metrics import Metrics
+from daemon.probe import Probe
+from daemon.sources import Sources
+from daemon.ulid import new_ulid
+
+T = TypeVar("T")
+
+_RETRY_AFTER = 10  # seconds, where the daemon takes nothing in
+_LOOK_AGAIN = 1.0  # seconds: another daemon of the table may have ended the job
+ENDED = ("completed", "failed")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """`public_url` begins every URL that is given out, `url_life` is how long a signed one is good, in seconds.
+    `quotas`: name -> how many an hour an organisation may use."""
+
+    public_url: str
+    url_life: int
+    quotas: Mapping[str, int]
+
+
+class Service:
+    """One for all doors. `accepted` is called when there are new jobs; `closed` says why none are taken in, or None."""
+
+    def __init__(
+        self,
+        database: Database,
+        root: Path,
+        sources: Sources,
+        probe: Probe,
+        signer: Signer,
+        metrics: Metrics,
+        terms: Terms,
+        accepted: Callable[[], None],
+        closed: Callable[[], str | None],
+    ) -> None:
+        self.root = root
+        self.terms = terms
+        self.signer = signer
+        self.metrics = metrics
+        self._database = database
+        self._sources = sources
+        self._probe = probe
+        self._accepted = accepted
+        self._closed = closed
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    async def ask(self, question: Callable[[Connection], T]) -> T:
+        """A question to the tables."""
+        return await self._database.run(question)
+
+    # Who asks.
+
+    async def authenticate(self, key: str | None) -> Organisation:
+        """Whose API key this is. Raises Unauthenticated."""
+        if key:
+            found = await self.ask(lambda c: organisations.of_key(c, key))
+            if found is not None:
+                return found
+        raise Unauthenticated("no API key was given" if not key else "this API key is not known, or has expired")
+
+    async def spend(self, org: str, name: str) -> None:
+        """Counts one use of an hour's allowance. Raises QuotaExceeded."""
+        try:
+            await self.ask(lambda c: quotas.spend(c, org, name, self.terms.quotas[name]))
+        except Exception:
+            self.metrics.org_throttled.labels(name).inc()
+            raise
+
+    # Jobs.
+
+    async def submit(self, org: str, job: Job, *, via: str, spending: str | None = None) -> Known:
+        """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
+        job that was. `spending`: the allowance that a new one costs. Raises Overloaded, QuotaExceeded."""
+        if job.id is not None and (known := await self.job(org, job.id)) is not None:
+            return known
+        if (why := self._closed()) is not None:
+            raise Overloaded(f"no jobs are taken in now: {why}", retry_after=_RETRY_AFTER)
+        new = new_job(job.model_copy(update={"org": org}), new_ulid())
+
+        def accept(connection: Connection) -> tuple[Known | None, bool]:
+            if spending is not None and table.get(connection, org, new.id) is None:
+                quotas.spend(connection, org, spending, self.terms.quotas[spending])
+            added = table.add(connection, new)
+            return table.get(connection, org, new.id), added
+
+        known, added = await self.ask(accept)
+        if added:
+            self.metrics.jobs_submitted.labels(via).inc()
+            self._accepted()
+        if known is None:
+            raise Overloaded("the job was removed while it was taken in", retry_after=1)
+        return known
+
+    async def job(self, org: str, id: str, wait: float = 0.0) -> Known | None:
+        """What became of a job: at once where it is over, else within `wait` seconds. None where there is none."""
+        until = monotonic() + wait
+        known = await self.ask(lambda c: table.get(c, org, id))
+        if known is None or known.report.status in ENDED or wait <= 0:
+            return known
+        news = asyncio.Event()
+        waiting = self._waiting.setdefault(known.key, set())
+        waiting.add(news)
+        try:
+            while True:
+                news.clear()
+                known = await self.ask(lambda c: table.get(c, org, id))
+                left = until - monotonic()
+                if known is None or known.report.status in ENDED or left <= 0:
+                    return known
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _LOOK_AGAIN)):
+                        await news.wait()
+        finally:
+            waiting.discard(news)
+
+    def settled(self, key: str) -> None:
+        """A job ended: whoever waits for it may look."""
+        for news in self._waiting.pop(key, ()):
+            news.set()
+
+    async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> list[Known]:
+        """An organisation's jobs, the newest first: those that are older than the one with the key `before`."""
+        return await self.ask(lambda c: table.latest(c, most, states, org=org, before=before))
+
+    async def cancel(self, org: str, id: str) -> Known | None:
+        """Ends a job that waits, and asks one that runs to end; None where there is none."""
+        if await self.ask(lambda c: table.cancel(c, org, id)) is None:
+            return None
+        return await self.job(org, id)
+
+    # Videos.
+
+    async def register(self, org: Organisation, id: str, source: str, channel: str | None) -> Video:
+        """Probes a source and makes it a video. Raises SourceFailure, and Conflict where the id or the channel is
+        another organisation's."""
+        if source.startswith(SCHEME):
+            raise Conflict(f"source {source!r}: a video is made of a file, not of another video")
+        try:
+            async with self._sources.open(source, org.roots) as opened:
+                facts = await self._probe.facts(opened.descriptor)
+        except SourceFailure as failure:
+            raise failure.named(source) from None
+        made = await self.ask(lambda c: videos.register(c, org.name, id, source, channel, opened.identity, facts))
+        if made is None:
+            raise Conflict("the video's id, or its channel, is another organisation's: choose another one")
+        return made
+
+    async def video(self, id: str) -> Video | None:
+        """Of whatever organisation."""
+        return await self.ask(lambda c: videos.get(c, id))
+
+    async def videos(self, org: str, after: str, most: int) -> Sequence[Video]:
+        return await self.ask(lambda c: videos.list_of(c, org, after, most))
+
+    async def remove_video(self, org: str, id: str) -> None:
+        """Raises NotFound."""
+        if not await self.ask(lambda c: videos.remove(c, org, id)):
+            raise NotFound(f"there is no video {id!r}")
+
+    # What was published.
+
+    async def artifacts_of(self, org: str, job_id: str) -> list[Artifact]:
+        return await self.ask(lambda c: artifacts.of_job(c, org, job_id))
+
+    async def largest_thumbnail(self, video: Video) -> Artifact | None:
+        return await self.ask(lambda c: artifacts.largest_thumbnail(c, video))
+
+    def file_url(self, path: str, life: int | None = None) -> str:
+        """A signed URL of a published file, good for `life` seconds."""
+        # Whole minutes, so that what is asked for twice is one picture to a browser's cache.
+        expires = (int(time()) + (life or self.terms.url_life)) // 60 * 60 + 60
+        place = f"/files/{quote(path)}"
+        return f"{self.terms.public_url}{place}?{self.signer.sign('GET', place, expires)}"

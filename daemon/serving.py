@@ -1,0 +1,91 @@
+"""Serving an application over HTTP beside all else, with patience for slow clients that has an end."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_PATIENCE = 20.0  # seconds between two looks at a request that is not whole: after the second one it is given up
+_IDLE_SECONDS = 75  # between requests of a connection
+_CONNECTIONS = 1000
+
+
+def listening_socket(listen: str) -> socket.socket:
+    """A bound socket for `host:port`. Raises OSError."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host.strip("[]"), int(port)))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+class Server(uvicorn.Server):
+    """Signals are the daemon's own business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Patient(H11Protocol):
+    """Closes a connection on which a request does not become whole in time, be it its head or its body."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting_for = self._unfinished()
+        self._patience = self.loop.call_later(_PATIENCE, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        unfinished, before = self._unfinished(), self._waiting_for
+        if unfinished is not None and unfinished == before:
+            self.transport.close()
+            return
+        self._waiting_for = unfinished
+        self._patience = self.loop.call_later(_PATIENCE, self._look)
+
+    def _unfinished(self) -> tuple[int, str] | None:
+        """The request that has begun and is not whole, None where there is none."""
+        cycle = self.cycle
+        if cycle is None:
+            return 0, "head"
+        if cycle.response_complete:
+            return (id(cycle), "head") if self.conn.trailing_data[0] else None
+        return (id(cycle), "body") if cycle.more_body else None
+
+
+async def serve(app: ASGIApp, bound: socket.socket) -> None:
+    """Until cancelled."""
+    config = uvicorn.Config(
+        app,
+        http=_Patient,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_keep_alive=_IDLE_SECONDS,
+        limit_concurrency=_CONNECTIONS,
+        h11_max_incomplete_event_size=32 << 10,
+    )
+    server = Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        server.force_exit = True
+        await serving
+        raise
