@@ -111,7 +111,7 @@ artifacts = Table(
     Column("published", Boolean, nullable=False, default=False),
     Index("artifacts_by_job", "job"),
     Index("artifacts_by_job_id", "org", "job_id"),
-    Index("artifacts_by_path", "path"),
+    Index("artifacts_by_destination", "destination"),
     Index("artifacts_by_recipe", "org", "recipe"),
     Index("artifacts_by_revision", "revision"),
     Index("artifacts_by_identity", "org", "identity"),

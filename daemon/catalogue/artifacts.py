@@ -7,7 +7,9 @@ another job replaces lose their row before that.
 import hashlib
 import json
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
@@ -71,8 +73,8 @@ def announce(
     outputs: Sequence[tuple[OutputReport, str | None]],
 ) -> None:
     """The files of these outputs, each with its recipe, are about to be published by the job with this key."""
-    paths = [output.path for output, _ in outputs]
-    connection.execute(delete(artifacts).where(or_(artifacts.c.job == key, artifacts.c.path.in_(paths))))
+    replaced = _replaced(connection, {file for output, _ in outputs for file in output.files})
+    connection.execute(delete(artifacts).where(or_(artifacts.c.job == key, artifacts.c.id.in_(replaced))))
     common = {
         "org": org,
         "job": key,
@@ -94,6 +96,18 @@ def announce(
             "recipe": made_by,
         }
         connection.execute(insert(artifacts).values(common | own))
+
+
+def _replaced(connection: Connection, files: AbstractSet[str]) -> list[str]:
+    """The ids of the rows that have one of these files, be it one of many: a folder above it is their destination."""
+    folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
+    there = select(artifacts.c.id, artifacts.c.output, artifacts.c.path, artifacts.c.report)
+    found = []
+    for row in connection.execute(there.where(artifacts.c.destination.in_(folders))):
+        own = {row.path} if row.output in _ONE_FILE else json.loads(row.report)["files"]
+        if not files.isdisjoint(own):
+            found.append(row.id)
+    return found
 
 
 def show(connection: Connection, key: str) -> None:

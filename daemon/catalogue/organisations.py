@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Organisation:
     name: str
     max_running: int | None
     roots: tuple[Path, ...] | None
-    webhook_secret: bytes
+    webhook_secret: bytes = field(repr=False)
     keys: int = 0
 
 

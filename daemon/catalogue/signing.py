@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, func, insert, select
 
@@ -15,17 +15,18 @@ from daemon.tables import now, signing_keys
 class Signer:
     """`keys`: id -> secret; all of them are believed, the one called `newest` signs."""
 
-    keys: Mapping[str, bytes]
+    keys: Mapping[str, bytes] = field(repr=False)
     newest: str
 
     def mac(self, *parts: str, key: str | None = None) -> str:
         """The first 128 bits, hexadecimal, of the HMAC over the parts; no two lists of parts look alike to it."""
-        text = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
+        said = [part.encode(errors="surrogatepass") for part in parts]
+        text = b"".join(len(part).to_bytes(4) + part for part in said)
         return hmac.new(self.keys[key or self.newest], text, hashlib.sha256).hexdigest()[:32]
 
     def is_mac(self, mac: str, *parts: str) -> bool:
         """Whether one of the keys gives this for the parts."""
-        return any(hmac.compare_digest(self.mac(*parts, key=key).encode(), mac.encode()) for key in self.keys)
+        return any(hmac.compare_digest(self.mac(*parts, key=key).encode(), _ascii(mac)) for key in self.keys)
 
     def sign(self, method: str, path: str, expires: int) -> str:
         """The query of a URL that is good for this method and path until `expires`, in seconds since 1970."""
@@ -36,7 +37,11 @@ class Signer:
         if key not in self.keys or not (expires.isascii() and expires.isdecimal() and len(expires) <= 12):
             return False
         mac = self.mac(method, path, expires, key, key=key)
-        return hmac.compare_digest(mac.encode(), signature.encode(errors="replace")) and at <= int(expires)
+        return hmac.compare_digest(mac.encode(), _ascii(signature)) and at <= int(expires)
+
+
+def _ascii(said: str) -> bytes:
+    return said.encode("ascii", errors="replace")
 
 
 def signer(connection: Connection) -> Signer:
