@@ -79,7 +79,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Known:
-    """What the table knows of a job, for those who ask."""
+    """What the table knows of a job, for those who ask. `job` is its JSON."""
 
     key: str
     org: str
@@ -90,6 +90,7 @@ class Known:
     pictures_made: int
     pictures_in_all: int
     created_at: float
+    job: str
     report: Report
 
 
@@ -499,7 +500,8 @@ def _known(row: Row[Any]) -> Known:
     if row.report and row.state in ENDED:
         report = Report.model_validate_json(row.report)
     else:
-        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token)
+        payload = json.loads(row.job).get("payload")
+        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token, payload=payload)
     return Known(
         key=row.key,
         org=row.org,
@@ -510,6 +512,7 @@ def _known(row: Row[Any]) -> Known:
         pictures_made=row.pictures_made,
         pictures_in_all=row.pictures_in_all,
         created_at=row.created_at,
+        job=row.job,
         report=report,
     )
 
