@@ -188,6 +188,8 @@ class Daemon:
         self.metrics.ready.set(0)
         self._inbox.paused = "draining"
         self._dispatcher.drain()
+        if self._service is not None:
+            self._service.drain()
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([lanes, hurry], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([hurry])

@@ -72,6 +72,7 @@ class Service:
         self._accepted = accepted
         self._closed = closed
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._draining = False
 
     async def ask(self, question: Callable[[Connection], T]) -> T:
         """A question to the tables."""
@@ -113,12 +114,12 @@ class Service:
                 return known, False
             if closed is not None:
                 raise Overloaded(f"no jobs are taken in now: {closed}", retry_after=_RETRY_AFTER)
-            if spending is not None:
-                quotas.spend(connection, org, spending, self.terms.quotas[spending])
-            if known is None:
-                table.add(connection, new)
-            else:
+            if known is not None:
                 table.retry(connection, org, new.id)
+            elif not table.add(connection, new):
+                return table.get(connection, org, new.id), False  # another daemon of the table was first
+            if spending is not None:  # last: a refusal undoes all of it
+                quotas.spend(connection, org, spending, self.terms.quotas[spending])
             return table.get(connection, org, new.id), True
 
         known, is_new = await self._counting(spending, accept)
@@ -135,26 +136,34 @@ class Service:
         known = await self.ask(lambda c: table.get(c, org, id))
         if known is None or known.report.status in ENDED or wait <= 0:
             return known
-        news = asyncio.Event()
-        waiting = self._waiting.setdefault(known.key, set())
+        key, news = known.key, asyncio.Event()
+        waiting = self._waiting.setdefault(key, set())
         waiting.add(news)
         try:
             while True:
                 news.clear()
                 known = await self.ask(lambda c: table.get(c, org, id))
                 left = until - monotonic()
-                if known is None or known.report.status in ENDED or left <= 0:
+                if known is None or known.report.status in ENDED or left <= 0 or self._draining:
                     return known
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AGAIN)):
                         await news.wait()
         finally:
             waiting.discard(news)
+            if not waiting and self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
     def settled(self, key: str) -> None:
         """A job ended: whoever waits for it may look."""
         for news in self._waiting.pop(key, ()):
             news.set()
+
+    def drain(self) -> None:
+        """From now on nobody waits: the daemon is stopping, and they hear what is known."""
+        self._draining = True
+        for key in list(self._waiting):
+            self.settled(key)
 
     async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> list[Known]:
         """An organisation's jobs, the newest first: those that are older than the one with the key `before`."""
@@ -164,7 +173,10 @@ class Service:
         """Ends a job that waits, and asks one that runs to end; None where there is none."""
         if await self.ask(lambda c: table.cancel(c, org, id)) is None:
             return None
-        return await self.job(org, id)
+        known = await self.job(org, id)
+        if known is not None and known.report.status in ENDED:
+            self.settled(known.key)
+        return known
 
     # Videos.
 

@@ -12,6 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 _PATIENCE = 20.0  # seconds between two looks at a request that is not whole: after the second one it is given up
 _IDLE_SECONDS = 75  # between requests of a connection
 _CONNECTIONS = 1000
+_UNREAD_SECONDS = 60  # without any of an answer being taken: the client is gone
+_LAST_WORDS = 2  # seconds for answers under way when all ends
 
 
 def listening_socket(listen: str) -> socket.socket:
@@ -22,6 +24,7 @@ def listening_socket(listen: str) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
         bound.bind((host.strip("[]"), int(port)))
     except OSError:
         bound.close()
@@ -57,14 +60,14 @@ class _Patient(H11Protocol):
         self._waiting_for = unfinished
         self._patience = self.loop.call_later(_PATIENCE, self._look)
 
-    def _unfinished(self) -> tuple[int, str] | None:
+    def _unfinished(self) -> tuple[object, str] | None:
         """The request that has begun and is not whole, None where there is none."""
         cycle = self.cycle
         if cycle is None:
-            return 0, "head"
+            return None, "head"
         if cycle.response_complete:
-            return (id(cycle), "head") if self.conn.trailing_data[0] else None
-        return (id(cycle), "body") if cycle.more_body else None
+            return (cycle, "head") if self.conn.trailing_data[0] else None
+        return (cycle, "body") if cycle.more_body else None
 
 
 async def serve(app: ASGIApp, bound: socket.socket) -> None:
@@ -78,6 +81,7 @@ async def serve(app: ASGIApp, bound: socket.socket) -> None:
         server_header=False,
         lifespan="off",
         timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_LAST_WORDS,
         limit_concurrency=_CONNECTIONS,
         h11_max_incomplete_event_size=32 << 10,
     )
@@ -87,6 +91,5 @@ async def serve(app: ASGIApp, bound: socket.socket) -> None:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
         server.should_exit = True
-        server.force_exit = True
         await serving
         raise

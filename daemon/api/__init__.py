@@ -1,6 +1,7 @@
 """The HTTP doors. Each dialect is one file that translates its words to `daemon.service` and back.
 
-app.py        the application: routes, limits of size and time, metrics
+app.py        the application: routes, metrics
+document.py   what the OpenAPI document says of failures
 problems.py   every failure as a status and application/problem+json
 access.py     who asks
 bodies.py     JSON bodies: bounded, strict, every wrong field named

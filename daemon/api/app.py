@@ -1,28 +1,27 @@
-"""The HTTP application: its routes, the limits of size, and what the metrics hear of it."""
+"""The HTTP application: its routes, its document, and what the metrics hear of it."""
 
 from importlib.metadata import version
 from time import monotonic
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.api import files, hesedvid, native, problems
+from daemon.api.document import truthful
 from daemon.metrics import Metrics
 from daemon.service import Service
-
-MAX_BODY = 1 << 20
 
 
 def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
     """All doors in one application. `hesedvid_fit`: how its pictures come to exactly the asked size."""
-    app = FastAPI(
+    app = _Documented(
         title="thumbd",
         version=version("thumbd"),
         description="Turns video into stills: posters, series, scrub sprites.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MAX_BODY,
     )
     app.state.service = service
     problems.install(app)
@@ -30,6 +29,15 @@ def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
         app.include_router(router)
     app.add_middleware(_Measured, metrics=service.metrics)
     return app
+
+
+class _Documented(FastAPI):
+    """Its OpenAPI document says how it really answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = truthful(super().openapi())
+        return self.openapi_schema
 
 
 class _Measured:

@@ -1,6 +1,6 @@
 """Routes whose bodies and parameters are strict: every wrong one is named with its place and value."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import Request, Response
@@ -10,12 +10,25 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 from daemon.api.problems import wrong
-from daemon.errors import BadRequest, Complaint
+from daemon.errors import BadRequest, Complaint, TooLarge
 from daemon.job import complaints_of
+
+MAX_BODY = 1 << 20  # bytes
+_MOST_COMPLAINTS = 8
 
 
 class _StrictRequest(Request):
-    """Its JSON is read by a parser that lets no NaN, no half of a character and no bottomless nesting pass."""
+    """Its body is read no further than may be; its JSON by a parser that lets no NaN, no half of a character and no
+    bottomless nesting pass."""
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Raises TooLarge."""
+        length = 0
+        async for chunk in super().stream():
+            length += len(chunk)
+            if length > MAX_BODY:
+                raise TooLarge(f"the body is longer than {MAX_BODY} bytes")
+            yield chunk
 
     async def json(self) -> Any:
         try:
@@ -51,7 +64,7 @@ def refusal(complaints: Sequence[Complaint]) -> BadRequest:
 def _complaints(error: RequestValidationError) -> list[Complaint]:
     """Each place begins with where it is: body, query, path or header."""
     found = []
-    for entry in error.errors():
+    for entry in error.errors()[:_MOST_COMPLAINTS]:
         where, *within = entry["loc"]
         [complaint] = complaints_of([{**entry, "loc": tuple(within)}])
         if isinstance(complaint.value, bytes):

@@ -1,24 +1,44 @@
 """Published files, to whoever has a URL that the daemon signed."""
 
+import errno
 import os
 import stat
+from email.utils import parsedate
+from io import FileIO
 from mimetypes import guess_type
 from pathlib import Path
 from time import time
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
+from starlette.datastructures import Headers
+from starlette.responses import MalformedRangeHeader
+from starlette.types import Receive, Scope, Send
 
 from daemon.api.access import TheService
 from daemon.api.bodies import Route
 from daemon.api.problems import Problem
-from daemon.errors import Forbidden, NotFound
+from daemon.errors import Forbidden, NotFound, StoreFailure
 from daemon.threads import in_thread
 
 router = APIRouter(route_class=Route)
 
 _TYPES = {".avif": "image/avif", ".webp": "image/webp", ".vtt": "text/vtt", ".bif": "application/octet-stream"}
 _TYPES |= {".m3u8": "application/vnd.apple.mpegurl", ".mpd": "application/dash+xml"}
+_BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.ENXIO}
+
+_ANY: dict[str, Any] = {"*/*": {}}
+_TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+# What the OpenAPI document says of a route that answers with `file_response`.
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file", "content": _ANY},
+    206: {"description": "Parts of the file", "content": _ANY},
+    304: {"description": "The file that the client has already"},
+    404: {"model": Problem},
+    416: {"description": "There is no such range", "content": _TEXT},
+}
 
 
 @router.api_route(
@@ -26,7 +46,7 @@ _TYPES |= {".m3u8": "application/vnd.apple.mpegurl", ".mpd": "application/dash+x
     methods=["GET", "HEAD"],
     operation_id="get_file",
     response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": {}}}, 403: {"model": Problem}, 404: {"model": Problem}},
+    responses={**ANSWERS, 403: {"model": Problem}},
 )
 async def get_file(
     request: Request, service: TheService, path: str, expires: str = "", key: str = "", signature: str = ""
@@ -40,26 +60,67 @@ async def get_file(
 
 
 async def file_response(root: Path, path: str, cache_control: str) -> Response:
-    """A file below the store's root. Raises NotFound."""
-    full, status = await in_thread(_look, root, path)
-    suffix = full.suffix.lower()
-    return FileResponse(
-        full,
-        media_type=_TYPES.get(suffix) or guess_type(full.name)[0] or "application/octet-stream",
-        headers={"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"},
-        stat_result=status,
-    )
+    """A file below the store's root. Raises NotFound, and StoreFailure where it cannot be opened now."""
+    return _Published(await in_thread(_open, root, path), path, cache_control)
 
 
-def _look(root: Path, path: str) -> tuple[Path, os.stat_result]:
-    """A regular file that lies below the root, reached through no link, none of it hidden."""
-    full = root / path
+class _Published(FileResponse):
+    """An open file: whatever is published to its place meanwhile, one file is answered, and whole."""
+
+    def __init__(self, file: FileIO, path: str, cache_control: str) -> None:
+        suffix = Path(path).suffix.lower()
+        super().__init__(
+            f"/proc/self/fd/{file.fileno()}",
+            media_type=_TYPES.get(suffix) or guess_type(path)[0] or "application/octet-stream",
+            headers={"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"},
+            stat_result=os.fstat(file.fileno()),
+        )
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            if self._is_known(Headers(scope=scope)):
+                told = {name: self.headers[name] for name in ("cache-control", "etag", "last-modified")}
+                await Response(status_code=304, headers=told)(scope, receive, send)
+            else:
+                await super().__call__(scope, receive, send)
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """What is no range is not understood, and all of the file is the answer (RFC 9110, 14.2)."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
+
+    def _is_known(self, asked: Headers) -> bool:
+        """Whether it is what the client has (RFC 9110, 13.1)."""
+        if (tags := asked.get("if-none-match")) is not None:
+            known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
+            return self.headers["etag"] in known or "*" in known
+        since, changed = parsedate(asked.get("if-modified-since")), parsedate(self.headers["last-modified"])
+        return since is not None and changed is not None and changed <= since
+
+
+def _open(root: Path, path: str) -> FileIO:
+    """A regular file that lies below the root, reached through no link, none of its path hidden. Each part is opened
+    relative to the one before. Raises NotFound, StoreFailure."""
     parts = path.split("/")
-    try:
-        status = full.lstat()
-        good = stat.S_ISREG(status.st_mode) and full.resolve() == root.resolve() / path
-    except (OSError, ValueError):
-        good = False
-    if not good or any(not part or part.startswith(".") for part in parts):
+    if any(not part or part.startswith(".") or "\0" in part for part in parts):
         raise NotFound("there is no such file")
-    return full, status
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+        for part in parts:
+            above, descriptor = descriptor, -1
+            try:
+                descriptor = os.open(part, _BELOW, dir_fd=above)
+            finally:
+                os.close(above)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise NotFound("there is no such file") from None
+        raise StoreFailure(f"a published file cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotFound("there is no such file")
+    return FileIO(descriptor)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from daemon.api.access import SECURITY, Caller, TheService
 from daemon.api.bodies import Route
-from daemon.api.files import file_response
+from daemon.api.files import ANSWERS, file_response
 from daemon.api.problems import Problem
 from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.videos import SCHEME, Video
@@ -135,7 +135,8 @@ def router(fit: Fit) -> APIRouter:
         "/t/{mac}/{public_id}/thumbnails/custom/{name}.webp",
         methods=["GET", "HEAD"],
         response_class=FileResponse,
-        responses={200: {"content": {"image/webp": {}}}, 404: {"model": Problem}},
+        operation_id="get_custom_thumbnail",
+        responses={**ANSWERS, 200: {"content": {"image/webp": {}}}},
     )
     async def custom_thumbnail(service: TheService, mac: str, public_id: str, name: str) -> Response:
         """A picture, once it is there. No key is needed: nobody guesses such a URL."""

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from daemon.errors import (
     AtPastEnd,
@@ -24,6 +25,8 @@ from daemon.errors import (
     QuotaExceeded,
     SourceFailure,
     SourceUnreadable,
+    StoreFailure,
+    TooLarge,
     Unauthenticated,
     WorkerFailure,
 )
@@ -39,15 +42,19 @@ STATUS: dict[type[Failure], int] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    TooLarge: 413,
     AtPastEnd: 422,
     SourceFailure: 422,
     QuotaExceeded: 429,
     SourceUnreadable: 503,
+    StoreFailure: 503,
     Overloaded: 503,
     WorkerFailure: 503,
     Failure: 500,
 }
 _TITLES = {422: "Unprocessable Entity"}  # which Python 3.13 calls by its newer name
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+_RETRY_AFTER = 10  # seconds, where the failure does not say it
 _LONGEST_VALUE = 200  # characters of a wrong value that are told
 
 
@@ -78,7 +85,11 @@ def answer(failure: Failure) -> Response:
     status = status_of(failure)
     complaints = failure.complaints if isinstance(failure, BadRequest) else ()
     errors = [ProblemError(message=c.message, location=c.place, value=_short(c.value)) for c in complaints]
-    headers = {"Retry-After": str(failure.retry_after)} if isinstance(failure, Later) else {}
+    headers = {}
+    if isinstance(failure, Later):
+        headers["Retry-After"] = str(failure.retry_after)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_AFTER)
     if isinstance(failure, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     return _response(status, failure.message, failure.code, errors, headers)
@@ -96,13 +107,16 @@ def install(app: FastAPI) -> None:
 
     async def no_table(request: Request, failure: Exception) -> Response:
         log.error("the job table cannot be reached", path=request.url.path, reason=str(getattr(failure, "orig", "")))
-        return answer(Overloaded("the job table cannot be reached", retry_after=10))
+        return answer(Overloaded("the job table cannot be reached", _RETRY_AFTER))
 
     async def refused(request: Request, failure: Exception) -> Response:
         if not isinstance(failure, HTTPException):
             raise failure
         code = "not_found" if failure.status_code == HTTPStatus.NOT_FOUND else "bad_request"
-        return _response(failure.status_code, str(failure.detail), code, [], dict(failure.headers or {}))
+        headers = dict(failure.headers or {})
+        if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods_at(request))
+        return _response(failure.status_code, str(failure.detail), code, [], headers)
 
     async def internal(request: Request, failure: Exception) -> Response:
         return _response(500, "internal error", "failed", [], {})
@@ -111,6 +125,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DBAPIError, no_table)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, internal)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods that some route has for the path of a request; Starlette names those of the first one only."""
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    return [method for method in _METHODS if any(r.matches(scopes[method])[0] is Match.FULL for r in routes)]
 
 
 def wrong(message: str, place: str, value: Any = None) -> BadRequest:
