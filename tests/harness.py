@@ -164,7 +164,7 @@ class Site:
         self.root = root
         self.spool, self.store, self.database = root / "spool", root / "store", root / "thumbd.db"
         self.fuses = root / "fuses"
-        self._media = media
+        self.media = media
         self._daemons: list[int] = []
         self._numbers = count(1)
         self.fuses.mkdir()
@@ -182,7 +182,7 @@ class Site:
             "spool__min_free_bytes": 0,
             "spool__scan_seconds": 0.25,
             "store__root": self.store,
-            "sources__roots": json.dumps([str(root) for root in self._media]),
+            "sources__roots": json.dumps([str(root) for root in self.media]),
             "database": f"sqlite:///{self.database}",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",

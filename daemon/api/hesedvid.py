@@ -114,20 +114,17 @@ def router(fit: Fit) -> APIRouter:
         return both(best)
 
     @keyed.get("/thumbnails/{job_id}", responses=_problems(404))
-    @keyed.get("/{org_id}/thumbnails/{job_id}", responses=_problems(403, 404), include_in_schema=False)
-    async def thumbnail_status(
-        caller: Caller, service: TheService, job_id: Word, org_id: str | None = None
-    ) -> Both[Progress]:
+    async def thumbnail_status(caller: Caller, service: TheService, job_id: Word) -> Both[Progress]:
         """How far a picture is."""
         await service.spend(caller.name, "status_calls")
+        return both(await _progress(service, caller, job_id))
+
+    @keyed.get("/{org_id}/thumbnails/{job_id}", responses=_problems(403, 404))
+    async def thumbnail_status_of(caller: Caller, service: TheService, org_id: Word, job_id: Word) -> Both[Progress]:
+        """The same."""
+        await service.spend(caller.name, "status_calls")
         _own(caller, org_id)
-        known = await service.job(caller.name, job_id) if job_id.startswith(_ID) else None
-        if known is not None:
-            return both(Progress(status=known.report.status, url=await _url_of(service, known)))
-        for made in await service.artifacts_of(caller.name, job_id) if job_id.startswith(_ID) else ():
-            url = service.file_url(made.report.path)  # its job is long forgotten
-            return both(Progress(status="completed", url=url))
-        raise NotFound(f"there is no thumbnail job {job_id!r}")
+        return both(await _progress(service, caller, job_id))
 
     open_to_all = APIRouter(route_class=Route, tags=["HesedVid"])
 
@@ -152,8 +149,8 @@ def router(fit: Fit) -> APIRouter:
     return whole
 
 
-def _own(caller: Organisation, org_id: str | None) -> None:
-    if org_id is not None and org_id != caller.name:
+def _own(caller: Organisation, org_id: str) -> None:
+    if org_id != caller.name:
         raise Forbidden("this API key is not of that organisation")
 
 
@@ -165,6 +162,16 @@ async def _video(service: Service, caller: Organisation, org_id: str, public_id:
     if video.org != caller.name:
         raise Forbidden(f"the video {public_id!r} does not belong to your organisation")
     return video
+
+
+async def _progress(service: Service, caller: Organisation, job_id: str) -> Progress:
+    if job_id.startswith(_ID):
+        known = await service.job(caller.name, job_id)
+        if known is not None:
+            return Progress(status=known.report.status, url=await _url_of(service, known))
+        for made in await service.artifacts_of(caller.name, job_id):
+            return Progress(status="completed", url=service.file_url(made.report.path))  # its job is long forgotten
+    raise NotFound(f"there is no thumbnail job {job_id!r}")
 
 
 def _job(video: Video, wanted: Wanted, fit: Fit) -> Job:
