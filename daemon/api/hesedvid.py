@@ -121,7 +121,7 @@ def router(fit: Fit) -> APIRouter:
 
     @keyed.get("/{org_id}/thumbnails/{job_id}", responses=_problems(403, 404))
     async def thumbnail_status_of(caller: Caller, service: TheService, org_id: Word, job_id: Word) -> Both[Progress]:
-        """The same."""
+        """How far a picture is, under the name of its organisation."""
         await service.spend(caller.name, "status_calls")
         _own(caller, org_id)
         return both(await _progress(service, caller, job_id))
