@@ -12,16 +12,22 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from daemon.config import BadSettings, Settings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, WebhooksSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
 from daemon.health import health_app, listening_socket, serve
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs import table
+from daemon.jobs import errands, table
 from daemon.jobs.retry import Policy
 from daemon.metrics import Metrics
+from daemon.owed.delivery import Deliveries, Endpoints
+from daemon.owed.expiry import Expiry
+from daemon.owed.promise import Promise
+from daemon.owed.runner import Backoff, Runner, Trade
+from daemon.owed.secrets import BadKey, box_of
+from daemon.owed.webhook import Webhooks
 from daemon.sources import Sources
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
@@ -34,6 +40,7 @@ log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
+_EXPIRIES = 2  # at once
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
 
 
@@ -98,11 +105,13 @@ class Daemon:
             metrics=self.metrics,
             policy=self._policy,
             terms=terms_of(self._settings, self.owner),
-            settled=lambda: self._inbox.settled(),
+            settled=self._settled,
         )
+        promise = Promise(self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of)
         self._inbox = Inbox(
-            self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
+            self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._accepted, promise
         )
+        self._errands = self._build_errands()
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
@@ -119,6 +128,10 @@ class Daemon:
             raise BadSettings(f"store.root: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
+        try:
+            self._box = box_of(self._settings.secrets.key, self._settings.secrets.key_file)
+        except BadKey as bad:
+            raise BadSettings(bad.message) from None
         try:
             return listening_socket(self._settings.metrics.listen)
         except OSError as error:
@@ -142,7 +155,7 @@ class Daemon:
                 **({"watch": self._inbox.watch()} if self._settings.spool.watch else {}),
             }.items()
         ]
-        lanes = asyncio.create_task(self._dispatcher.run(), name="lanes")
+        lanes = asyncio.create_task(self._work(), name="lanes")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait([*chores, lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -152,12 +165,18 @@ class Daemon:
         finally:
             await _cancel([*chores, lanes, stopping])
 
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._dispatcher.run())
+            both.create_task(self._errands.run())
+
     async def _drain(self, lanes: "asyncio.Task[None]") -> None:
         log.info("draining", grace=self._settings.grace)
         self._troubles = ("it is draining",)
         self.metrics.ready.set(0)
         self._inbox.paused = "draining"
         self._dispatcher.drain()
+        self._errands.drain()
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([lanes, hurry], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([hurry])
@@ -175,6 +194,46 @@ class Daemon:
             log.info("stopped", given_back=given_back)
         await in_thread(self._database.close)
         self._spool.close()
+
+    # What is owed.
+
+    def _endpoints(self) -> Endpoints:
+        said = self._settings.deliveries
+        return Endpoints(said.enabled, said.endpoints, said.allowed_hosts, said.plain_hosts)
+
+    def _build_errands(self) -> Runner:
+        webhooks, deliveries = self._settings.webhooks, self._settings.deliveries
+        secret = webhooks.secret.encode() or None
+
+        async def secret_of(org: str) -> bytes | None:
+            return secret
+
+        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
+        delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
+        expiry = Expiry(self._database, self._store)
+
+        def backoff(said: WebhooksSettings | DeliveriesSettings) -> Backoff:
+            return Backoff(said.attempts, said.first_delay, said.longest_delay)
+
+        return Runner(
+            self._database,
+            self.metrics,
+            self.owner,
+            {
+                "callback": Trade(callback.pay, webhooks.at_once, backoff(webhooks)),
+                "delivery": Trade(delivery.pay, deliveries.at_once, backoff(deliveries)),
+                "expiry": Trade(expiry.pay, _EXPIRIES, Backoff()),
+            },
+            self._settings.job.lease,
+        )
+
+    def _accepted(self) -> None:
+        self._dispatcher.wake()
+        self._errands.wake()
+
+    def _settled(self) -> None:
+        self._inbox.settled()
+        self._errands.wake()
 
     # Chores.
 
@@ -253,6 +312,7 @@ class Daemon:
             counts = await self._database.run(table.counts)
             oldest = await self._database.run(table.oldest_queued)
             running = await self._database.run(table.running_by_org)
+            owed = await self._database.run(errands.counts)
         except DBAPIError as error:
             return [f"the job table cannot be reached: {error.orig}"]
         for state in STATES:
@@ -261,6 +321,8 @@ class Daemon:
         self.metrics.org_running.clear()
         for org, count in running.items():
             self.metrics.org_running.labels(org).set(count)
+        for kind in errands.KINDS:
+            self.metrics.owed.labels(kind).set(owed.get(kind, 0))
         most, queued = self._settings.spool.max_queued, counts.get(QUEUED, 0)
         full = f"{queued} jobs are queued, {most} are allowed (setting spool.max_queued)"
         self._full = full if queued >= most else None

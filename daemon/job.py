@@ -28,6 +28,7 @@ from pydantic import JsonValue as Json
 from pydantic_core import from_json
 
 from daemon.errors import BadJob
+from daemon.target import Target
 from daemon.times import Length, Time, positive
 
 MAX_JOB_BYTES = 1 << 20
@@ -35,6 +36,8 @@ MAX_OUTPUTS = 64
 MANIFEST = "manifest.json"
 MAX_FPS = 240
 MAX_KEYFRAME = 100_000
+MAX_TARGETS = 16
+MAX_LIFETIME = 10 * 366 * 86400
 
 Format = Literal["webp", "jpeg", "png", "avif"]
 AnimationFormat = Literal["webp", "gif", "avif"]
@@ -104,6 +107,28 @@ def _check_base_url(url: str) -> str:
     return url
 
 
+def _check_callback(url: str) -> str:
+    # Told without the URL, which may hold a token.
+    if not re.fullmatch(r"https?://([A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})+", url):
+        raise ValueError('must be a URL such as "https://host/path", without #, all other characters written as %XX')
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("has no host, or no port that there is")
+    if parts.username is not None:
+        raise ValueError("must hold no user and password: the call is signed instead")
+    return url
+
+
+def _check_lifetime(time: Time) -> Time:
+    if time.relative or time.value > MAX_LIFETIME:
+        raise ValueError(f"is a time of at most {MAX_LIFETIME} seconds, not a percentage")
+    return time
+
+
 def _all_different(indexes: tuple[Index, ...]) -> tuple[Index, ...]:
     if len(set(indexes)) < len(indexes):
         raise ValueError("names an index twice")
@@ -116,6 +141,9 @@ Flag = Annotated[bool, Strict()]
 Name = Annotated[str, AfterValidator(check_part)]
 Side = Annotated[Whole, Field(ge=1, le=4096)]
 Destination = Annotated[str, AfterValidator(_check_destination)]
+CallbackUrl = Annotated[str, Field(max_length=4000), AfterValidator(_check_callback)]
+Lifetime = Annotated[Length, AfterValidator(_check_lifetime)]
+Targets = Annotated[tuple[Target, ...], Field(max_length=MAX_TARGETS)]
 BaseUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_base_url)]
 
 
@@ -189,7 +217,8 @@ Keyframe = Annotated[
 
 
 class Look(_Model):
-    """What every output may say about how it looks."""
+    """What every output may say about how it looks, and what becomes of it: `ttl`, after which its files are removed,
+    and where they are delivered to."""
 
     name: Name = ""
     width: Side | None = None
@@ -200,6 +229,8 @@ class Look(_Model):
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False
+    ttl: Lifetime | None = None
+    deliver: Targets = ()
 
     @model_validator(mode="after")
     def _one_way_to_say_the_size(self) -> Self:
@@ -375,7 +406,8 @@ Output = Annotated[Thumbnail | Thumbnails | Sprite | Clip | Animation, Field(dis
 
 
 class Job(_Model):
-    """One JSON object: a source and the pictures wanted from it."""
+    """One JSON object: a source and the pictures wanted from it. `ttl`: of the outputs that have none of their own;
+    `deliver`: where all files go."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
     org: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
@@ -385,6 +417,9 @@ class Job(_Model):
     outputs: Annotated[tuple[Output, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OUTPUTS})]
     cache: Literal[False] = False
     payload: Annotated[str, Field(max_length=1000)] | None = None
+    callback_url: CallbackUrl | None = None
+    ttl: Lifetime | None = None
+    deliver: Targets = ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -478,6 +513,15 @@ def files_of(output: Output) -> tuple[Files, ...]:
     return pictures, Files(output.name, ".vtt", "vtt")
 
 
+_SECRET = frozenset({"callback_url", "deliver", "key", "secret"})  # may hold credentials
+
+
+def _without_secrets(said: Any) -> Any:
+    if isinstance(said, dict):
+        return {key: "…" if key in _SECRET else _without_secrets(value) for key, value in said.items()}
+    return [_without_secrets(value) for value in said] if isinstance(said, list | tuple) else said
+
+
 def explain(error: ValidationError) -> str:
     """One line for all complaints: `outputs[0].width: Input should be less than or equal to 4096 (got 5000)`."""
     lines = []
@@ -491,8 +535,8 @@ def explain(error: ValidationError) -> str:
         text = entry["msg"].removeprefix("Value error, ")
         if entry["type"] == "extra_forbidden":
             text = "unknown key"
-        elif entry["type"] not in ("value_error", "missing", "json_invalid"):
-            text += f" (got {str(entry['input'])[:60]!r})"
+        elif entry["type"] not in ("value_error", "missing", "json_invalid") and _SECRET.isdisjoint(entry["loc"]):
+            text += f" (got {str(_without_secrets(entry['input']))[:60]!r})"
         lines.append(f"{place.lstrip('.')[:100] or 'job'}: {text[:300]}")
     return "; ".join(dict.fromkeys(lines))
 

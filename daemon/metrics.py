@@ -51,3 +51,6 @@ class Metrics:
         self.spool_free = gauge("spool_free_bytes", "Free space on the fuller of the spool's and the store's disks")
         self.intake_paused = gauge("intake_paused", "1 while no jobs are taken in, by reason", "reason")
         self.org_running = gauge("org_running_jobs", "Jobs being worked on", "org")
+        self.owed = gauge("owed", "Callbacks, deliveries and expiries that are still owed", "kind")
+        self.owed_finished = counter("owed_finished", "Those that ended", "kind", "outcome")
+        self.owed_duration = histogram("owed_duration_seconds", "One attempt at what is owed", "kind")
