@@ -207,6 +207,7 @@ def heartbeat(connection: Connection, owner: str, lease: float) -> set[str]:
 def finish(connection: Connection, errand: Errand, outcome: Literal["done", "failed"], message: str | None) -> bool:
     """It is over, for good or bad, and what it had sealed is gone. False where it is not held any more."""
     values = {"state": outcome, "secret": None, "message": message, "ended_at": now()}
+    _lock(connection, errand.job)
     ended = update(errands).where(_holds(errand)).values(owner=None, lease_until=None, **values)
     if not connection.execute(ended).rowcount:
         return False
@@ -216,7 +217,8 @@ def finish(connection: Connection, errand: Errand, outcome: Literal["done", "fai
 
 def put_back(connection: Connection, errand: Errand, delay: float, message: str | None, *, charged: bool) -> bool:
     """Due again after `delay` seconds. False where it is not held any more."""
-    values = {"attempts": errands.c.attempts + charged, "message": message, "due_at": now() + delay}
+    values = {"attempts": errands.c.attempts + int(charged), "message": message, "due_at": now() + delay}
+    _lock(connection, errand.job)
     back = update(errands).where(_holds(errand)).values(state=DUE, owner=None, lease_until=None, **values)
     if not connection.execute(back).rowcount:
         return False
@@ -266,6 +268,12 @@ def expiring() -> Select[tuple[str]]:
     """The destinations of jobs whose files are being removed."""
     running = and_(errands.c.kind == "expiry", errands.c.state == RUNNING)
     return select(jobs.c.destination).join(errands, errands.c.job == jobs.c.key).where(running)
+
+
+def _lock(connection: Connection, job: str) -> None:
+    """What a job owes is changed by one after the other: of two that end at once, the later wakes what waits for both.
+    In SQLite that is so anyway."""
+    connection.execute(select(jobs.c.key).where(jobs.c.key == job).with_for_update())
 
 
 def _anybodys() -> dict[str, Any]:

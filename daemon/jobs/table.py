@@ -335,9 +335,10 @@ def release(connection: Connection, owner: str) -> int:
     """Gives everything that the owner runs back, uncharged; how many jobs. What it publishes is anybody's at once."""
     mine = update(jobs).where(jobs.c.owner == owner)
     connection.execute(mine.where(jobs.c.state == PUBLISHING).values(lease_until=0))
-    errands.release(connection, owner)
     values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
-    return connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
+    given_back = connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
+    errands.release(connection, owner)
+    return given_back
 
 
 def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
@@ -345,7 +346,6 @@ def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float
     has: it may have been paused itself."""
     late = and_(jobs.c.lease_until < now(), jobs.c.owner != by)
     lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), late))
-    errands.take_over(connection, by, gone)
     queued, failed, publications = 0, 0, []
     for row in connection.execute(select(jobs, now().label("waited")).where(lost).with_for_update()).all():
         mine = jobs.c.key == row.key
@@ -364,6 +364,7 @@ def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float
             queued += 1
             back = _queued(verdict or Again(0.0, held.history, alone=held.suspect))
             connection.execute(update(jobs).where(mine).values(back))
+    errands.take_over(connection, by, gone)
     return TakenOver(queued, failed, tuple(publications))
 
 
