@@ -21,6 +21,7 @@ from daemon.errors import Failure
 _ELSEWHERE = tuple(
     ip_network(network)
     for network in (
+        "192.0.0.0/24",
         "192.88.99.0/24",
         "168.63.129.16/32",
         "224.0.0.0/4",
