@@ -13,17 +13,24 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
+from daemon.catalogue import organisations
 from daemon.catalogue.signing import signer
-from daemon.config import BadSettings, Settings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, WebhooksSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs import table
+from daemon.jobs import errands, table
 from daemon.jobs.retry import Policy
 from daemon.metrics import Metrics
+from daemon.owed.delivery import Deliveries, Endpoints
+from daemon.owed.expiry import Expiry
+from daemon.owed.promise import Promise
+from daemon.owed.runner import Backoff, Runner, Trade
+from daemon.owed.secrets import BadKey, box_of
+from daemon.owed.webhook import Webhooks
 from daemon.probe import Probe
 from daemon.service import Service
 from daemon.service import Terms as ServiceTerms
@@ -40,6 +47,7 @@ log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
+_EXPIRIES = 2  # at once
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
 
 
@@ -107,12 +115,17 @@ class Daemon:
             terms=terms_of(self._settings, self.owner),
             settled=self._settled,
         )
+        self._promise = Promise(self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of)
         self._inbox = Inbox(
-            self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
+            self._spool,
+            self._database,
+            self.metrics,
+            self._settings.spool.scan_seconds,
+            self._accepted,
+            self._promise,
         )
-        self._probe = Probe(
-            Worker("cpu", Watch(self._settings.job.stall, self._settings.job.timeout), lambda how: None)
-        )
+        self._probe = Probe(build_worker(self._settings.model_copy(update={"device": "cpu"})))
+        self._errands = self._build_errands()
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
@@ -130,6 +143,10 @@ class Daemon:
             raise BadSettings(f"store.root: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
+        try:
+            self._box = box_of(self._settings.secrets.key, self._settings.secrets.key_file)
+        except BadKey as bad:
+            raise BadSettings(bad.message) from None
         bound = _socket("metrics.listen", self._settings.metrics.listen)
         return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
@@ -143,7 +160,8 @@ class Daemon:
             signer=await self._database.run(signer),
             metrics=self.metrics,
             terms=ServiceTerms(http.base_url, http.url_life, limits.model_dump()),
-            accepted=self._dispatcher.wake,
+            promise=self._promise,
+            accepted=self._accepted,
             closed=lambda: self._inbox.paused,
         )
 
@@ -151,11 +169,6 @@ class Daemon:
         from daemon.api.app import http_app  # here: it takes half a second, and those without an API need none of it
 
         return http_app(service, self._settings.hesedvid.fit)
-
-    def _settled(self, key: str) -> None:
-        self._inbox.settled()
-        if self._service is not None:
-            self._service.settled(key)
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
@@ -177,7 +190,7 @@ class Daemon:
                 **({"watch": self._inbox.watch()} if self._settings.spool.watch else {}),
             }.items()
         ]
-        lanes = asyncio.create_task(self._dispatcher.run(), name="lanes")
+        lanes = asyncio.create_task(self._work(), name="lanes")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait([*chores, lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -187,12 +200,18 @@ class Daemon:
         finally:
             await _cancel([*chores, lanes, stopping])
 
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._dispatcher.run())
+            both.create_task(self._errands.run())
+
     async def _drain(self, lanes: "asyncio.Task[None]") -> None:
         log.info("draining", grace=self._settings.grace)
         self._troubles = ("it is draining",)
         self.metrics.ready.set(0)
         self._inbox.paused = "draining"
         self._dispatcher.drain()
+        self._errands.drain()
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([lanes, hurry], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([hurry])
@@ -211,6 +230,48 @@ class Daemon:
             log.info("stopped", given_back=given_back)
         await in_thread(self._database.close)
         self._spool.close()
+
+    # What is owed.
+
+    def _endpoints(self) -> Endpoints:
+        said = self._settings.deliveries
+        return Endpoints(said.enabled, said.endpoints, said.allowed_hosts, said.plain_hosts)
+
+    def _build_errands(self) -> Runner:
+        webhooks, deliveries = self._settings.webhooks, self._settings.deliveries
+
+        async def secret_of(org: str) -> bytes | None:
+            known = await self._database.run(lambda c: organisations.get(c, org))
+            return (known.webhook_secret if known else webhooks.secret).encode() or None
+
+        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
+        delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
+        expiry = Expiry(self._database, self._store)
+
+        def backoff(said: WebhooksSettings | DeliveriesSettings) -> Backoff:
+            return Backoff(said.attempts, said.first_delay, said.longest_delay)
+
+        return Runner(
+            self._database,
+            self.metrics,
+            self.owner,
+            {
+                "callback": Trade(callback.pay, webhooks.at_once, backoff(webhooks)),
+                "delivery": Trade(delivery.pay, deliveries.at_once, backoff(deliveries)),
+                "expiry": Trade(expiry.pay, _EXPIRIES, Backoff()),
+            },
+            self._settings.job.lease,
+        )
+
+    def _accepted(self) -> None:
+        self._dispatcher.wake()
+        self._errands.wake()
+
+    def _settled(self, key: str) -> None:
+        self._inbox.settled()
+        self._errands.wake()
+        if self._service is not None:
+            self._service.settled(key)
 
     # Chores.
 
@@ -289,6 +350,7 @@ class Daemon:
             counts = await self._database.run(table.counts)
             oldest = await self._database.run(table.oldest_queued)
             running = await self._database.run(table.running_by_org)
+            owed = await self._database.run(errands.counts)
         except DBAPIError as error:
             return [f"the job table cannot be reached: {error.orig}"]
         for state in STATES:
@@ -297,6 +359,8 @@ class Daemon:
         self.metrics.org_running.clear()
         for org, count in running.items():
             self.metrics.org_running.labels(org).set(count)
+        for kind in errands.KINDS:
+            self.metrics.owed.labels(kind).set(owed.get(kind, 0))
         most, queued = self._settings.spool.max_queued, counts.get(QUEUED, 0)
         full = f"{queued} jobs are queued, {most} are allowed (setting spool.max_queued)"
         self._full = full if queued >= most else None

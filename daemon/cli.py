@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import sleep
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -28,11 +29,11 @@ from daemon.database import open_engine
 from daemon.errors import BadJob, Failure
 from daemon.intake.spool import parse
 from daemon.job import Job, job_schema
-from daemon.jobs import table
+from daemon.jobs import errands, table
 from daemon.jobs.table import Known
 from daemon.once import run_once
 from daemon.report import Report
-from daemon.tables import FAILED, PUBLISHING, QUEUED, RUNNING
+from daemon.tables import DONE, FAILED, PUBLISHING, QUEUED, RUNNING
 from daemon.ulid import new_ulid
 
 cli = typer.Typer(
@@ -221,10 +222,12 @@ def status(
     """What the job table knows."""
     settings = load(config)
     if id is not None:
-        known = _ask(settings, lambda c: table.get(c, None, id))
+        known, owed = _ask(settings, lambda c: _with_errands(c, table.get(c, None, id)))
         if known is None:
             fail(f"there is no job {id!r}: `thumbd status` lists the newest", 1)
         print(json.dumps(known.report.as_dict(), indent=1) if as_json else _line_of(known))
+        if not as_json:
+            print("".join(f"  {_line_of_errand(errand)}\n" for errand in owed if errand.state != DONE), end="")
         return
     newest = _ask(settings, lambda c: table.latest(c, most))
     if as_json:
@@ -438,6 +441,21 @@ def _tell_change(id: str, state: str | None, needed: str, done: str, otherwise: 
     if state != needed:
         fail(f"job {id!r} is {state}: {otherwise}", 1)
     print(f"{id}: {done}")
+
+
+def _with_errands(connection: Connection, known: Known | None) -> tuple[Known | None, list[errands.Known]]:
+    return known, errands.of(connection, known.key) if known else []
+
+
+def _line_of_errand(errand: errands.Known) -> str:
+    """What is still owed, or was not paid. Of a callback only the host is told: the rest of its URL may be a secret."""
+    where = ", ".join(errand.target.get("outputs", ()))
+    if errand.kind == "callback":
+        where = urlsplit(errand.target["url"]).netloc
+    elif errand.kind == "delivery":
+        where = errand.target["target"]["url"]
+    tries = f"after {errand.attempts} failed attempts" if errand.attempts and errand.state != FAILED else ""
+    return "  ".join(said for said in (errand.kind, errand.state, where, tries, errand.message or "") if said)
 
 
 def _line_of(known: Known) -> str:

@@ -105,6 +105,34 @@ class HesedVidSettings(_Section):
     fit: Literal["cover", "pad", "stretch"] = "cover"
 
 
+class WebhooksSettings(_Section):
+    enabled: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    secret: Annotated[str, Field(repr=False)] = ""
+    timeout: Positive = 10.0
+    at_once: Count = 16
+    attempts: Count = 8
+    first_delay: Positive = 5.0
+    longest_delay: Positive = 3600.0
+
+
+class DeliveriesSettings(_Section):
+    enabled: bool = True
+    endpoints: tuple[str, ...] = ("*.amazonaws.com", "storage.googleapis.com", "*.blob.core.windows.net")
+    allowed_hosts: tuple[str, ...] = ()
+    plain_hosts: tuple[str, ...] = ()
+    timeout: Positive = 60.0
+    at_once: Count = 4
+    attempts: Count = 8
+    first_delay: Positive = 5.0
+    longest_delay: Positive = 3600.0
+
+
+class SecretsSettings(_Section):
+    key: Annotated[str, Field(repr=False)] = ""
+    key_file: Path = Path("thumbd-data/secrets.key")
+
+
 class RetentionSettings(_Section):
     reports: Positive = 30 * 86400.0
     jobs: Positive = 90 * 86400.0
@@ -139,6 +167,9 @@ class Settings(BaseSettings):
     limits: LimitsSettings = LimitsSettings()
     hesedvid: HesedVidSettings = HesedVidSettings()
     metrics: MetricsSettings = MetricsSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
+    deliveries: DeliveriesSettings = DeliveriesSettings()
+    secrets: SecretsSettings = SecretsSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 

@@ -27,6 +27,8 @@ all derived from these types; so are the statuses of each protocol.
     │   ├── WorkerDied, WorkerStalled, WorkerTimeout, WorkerLied
     │   └── DeviceLost      it died of its card
     ├── StoreFailure        the place for the pictures is full or broken: the job waits
+    ├── TargetFailure       whom a callback or a delivery is for did not take it: may pass
+    │   └── TargetRefused   nor will it: a wrong key, no such bucket, an address that nobody may call
     ├── DeviceMissing       a named device is not there
     ├── Cancelled           somebody said stop
     ├── LeaseLost           another attempt owns the job now
@@ -185,6 +187,16 @@ class StoreFailure(Failure):
     code = "store_failed"
     retry = True
     charged = False
+
+
+class TargetFailure(Failure):
+    code = "target_failed"
+    retry = True
+
+
+class TargetRefused(TargetFailure):
+    code = "target_refused"
+    retry = False
 
 
 class DeviceMissing(Failure):

@@ -55,3 +55,6 @@ class Metrics:
         self.http_requests = counter("http_requests", "Answers", "route", "method", "code")
         self.http_duration = histogram("http_request_duration_seconds", "From a request to its answer", "route")
         self.org_running = gauge("org_running_jobs", "Jobs being worked on", "org")
+        self.owed = gauge("owed", "Callbacks, deliveries and expiries that are still owed", "kind")
+        self.owed_finished = counter("owed_finished", "Those that ended", "kind", "outcome")
+        self.owed_duration = histogram("owed_duration_seconds", "One attempt at what is owed", "kind")

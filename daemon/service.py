@@ -26,6 +26,7 @@ from daemon.job import Job
 from daemon.jobs import table
 from daemon.jobs.table import Known
 from daemon.metrics import Metrics
+from daemon.owed.promise import Promise
 from daemon.probe import Probe
 from daemon.sources import Sources
 from daemon.ulid import new_ulid
@@ -59,6 +60,7 @@ class Service:
         signer: Signer,
         metrics: Metrics,
         terms: Terms,
+        promise: Promise,
         accepted: Callable[[], None],
         closed: Callable[[], str | None],
     ) -> None:
@@ -69,6 +71,7 @@ class Service:
         self._database = database
         self._sources = sources
         self._probe = probe
+        self._promise = promise
         self._accepted = accepted
         self._closed = closed
         self._waiting: dict[str, set[asyncio.Event]] = {}
@@ -100,11 +103,13 @@ class Service:
 
     # Jobs.
 
-    async def submit(self, org: str, job: Job, *, via: str, spending: str | None = None, again: bool = False) -> Known:
+    async def submit(
+        self, org: str, job: Job, *, via: str, spending: str | None = None, again: bool = False, dialect: str = ""
+    ) -> Known:
         """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
         job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
-        one costs. Raises Overloaded, QuotaExceeded."""
-        new = new_job(job.model_copy(update={"org": org}), new_ulid())
+        one costs. `dialect`: who words its callbacks. Raises BadJob, Overloaded, QuotaExceeded."""
+        new = new_job(job.model_copy(update={"org": org}), new_ulid(), self._promise, dialect=dialect)
         closed = self._closed()
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:

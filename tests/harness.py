@@ -184,6 +184,7 @@ class Site:
             "store__root": self.store,
             "sources__roots": json.dumps([str(root) for root in self._media]),
             "database": f"sqlite:///{self.database}",
+            "secrets__key_file": self.root / "secrets.key",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",
             "workers": 1,
