@@ -12,6 +12,7 @@ from daemon.config import Settings
 from daemon.dispatch import report_of
 from daemon.errors import BadJob, Failure, SourceFailure
 from daemon.job import MANIFEST, Job
+from daemon.owed.promise import refuse_owing
 from daemon.production import Made, Production
 from daemon.report import Report
 from daemon.sources import Sources
@@ -23,7 +24,9 @@ from daemon.ulid import new_ulid
 async def run_once(
     job: Job, settings: Settings, destination: str, told: Callable[[int, int], None], threads: int
 ) -> Report:
-    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all)."""
+    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all). Raises
+    BadJob where it asks for what only a daemon does."""
+    refuse_owing(job)
     id = job.id or new_ulid()
     store = Folder(settings.store.root)
     worker = build_worker(settings)

@@ -198,10 +198,11 @@ def _take(connection: Connection, keys: Sequence[str], owner: str, lease: float)
     ]
 
 
-def heartbeat(connection: Connection, owner: str, lease: float) -> set[str]:
-    """Renews the owner's leases; the keys that it still holds."""
+def heartbeat(connection: Connection, owner: str, lease: float) -> set[tuple[str, int]]:
+    """Renews the owner's leases; the keys and tokens that it still holds."""
     mine = update(errands).where(errands.c.owner == owner, errands.c.state == RUNNING)
-    return set(connection.execute(mine.values(lease_until=now() + lease).returning(errands.c.key)).scalars())
+    renewed = mine.values(lease_until=now() + lease).returning(errands.c.key, errands.c.token)
+    return {(row.key, row.token) for row in connection.execute(renewed)}
 
 
 def finish(connection: Connection, errand: Errand, outcome: Literal["done", "failed"], message: str | None) -> bool:
