@@ -98,6 +98,8 @@ def add(connection: Connection, job: str, org: str, owing: Sequence[NewErrand]) 
 
 def job_ended(connection: Connection, job: str, state: str) -> None:
     """Wakes what is owed now; of a job that failed nothing sealed is left."""
+    if connection.execute(select(errands.c.key).where(errands.c.job == job).limit(1)).first() is None:
+        return  # as most do
     mine = update(errands).where(errands.c.job == job, errands.c.state == DORMANT)
     if state == COMPLETED:
         connection.execute(mine.where(errands.c.kind == "delivery").values(state=DUE, due_at=now()))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from daemon.database import Database
 from daemon.errors import TargetRefused
 from daemon.job import MANIFEST
@@ -100,7 +102,10 @@ class Deliveries:
         if errand.secret is None:
             raise TargetRefused("its credentials were deleted when the job had failed: submit it anew")
         credentials = json.loads(self._box.open(errand.secret, errand.key))
-        target = Target.model_validate(errand.target["target"] | credentials)
+        try:
+            target = Target.model_validate(errand.target["target"] | credentials)
+        except ValidationError:  # whose text holds them
+            raise TargetRefused("this version takes no such target") from None
         files = files_of(job.report, job.destination, errand.target["output"])
         if not files:
             return "there was nothing to deliver"
