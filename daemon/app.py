@@ -228,6 +228,8 @@ class Daemon:
             await self._sweep_stagings()
             await self._inbox.pay_all()
             log.info("stopped", given_back=given_back)
+        for caller in self._callers:
+            await caller.close()
         await in_thread(self._database.close)
         self._spool.close()
 
@@ -247,6 +249,7 @@ class Daemon:
         callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
         delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
         expiry = Expiry(self._database, self._store)
+        self._callers = (callback, delivery)
 
         def backoff(said: WebhooksSettings | DeliveriesSettings) -> Backoff:
             return Backoff(said.attempts, said.first_delay, said.longest_delay)

@@ -11,6 +11,7 @@ from daemon.config import Settings
 from daemon.dispatch import report_of
 from daemon.errors import BadJob, Failure, SourceFailure
 from daemon.job import MANIFEST, Job
+from daemon.owed.promise import refuse_owing
 from daemon.production import Made, Production
 from daemon.report import Report
 from daemon.sources import Sources
@@ -22,7 +23,9 @@ from daemon.ulid import new_ulid
 async def run_once(
     job: Job, settings: Settings, destination: str, told: Callable[[int, int], None], threads: int
 ) -> Report:
-    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all)."""
+    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all). Raises
+    BadJob where it asks for what only a daemon does."""
+    refuse_owing(job)
     id = job.id or new_ulid()
     store = Folder(settings.store.root)
     worker = build_worker(settings)

@@ -5,7 +5,6 @@ The credentials come with the target and are taken out of it (`sealed_part`, `op
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -45,9 +44,10 @@ def _check_url(url: str) -> str:
 
 
 def _check_endpoint(endpoint: str) -> str:
-    if not re.fullmatch(rf"(https?://)?{_HOST}(:\d{{1,5}})?/?", endpoint):
+    found = re.fullmatch(rf"(?:https?://)?{_HOST}(?::(?P<port>\d{{1,5}}))?/?", endpoint)
+    if found is None:
         raise ValueError('an endpoint is a host such as "s3.eu-west-2.amazonaws.com", with :port if need be')
-    if (urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").port or 1) > 65535:
+    if int(found["port"] or 0) > 65535:
         raise ValueError("an endpoint's port is at most 65535")
     return endpoint.removesuffix("/")
 
@@ -71,13 +71,19 @@ class Target(BaseModel):
     def _whole(self) -> Self:
         if self.endpoint is not None and self.scheme != "s3":
             raise ValueError(f"{self.scheme}:// has an endpoint of its own: leave out endpoint")
-        if self.permissions is not None and self.scheme.startswith("az"):
+        if self.is_azure and not re.fullmatch(r"[a-z0-9]{3,24}", self.key):
+            raise ValueError("key: must be the name of the Azure account")
+        if self.permissions is not None and self.is_azure:
             raise ValueError("permissions: Azure gives them to containers, not to single objects: leave them out")
         return self
 
     @property
     def scheme(self) -> str:
         return self.url.partition("://")[0]
+
+    @property
+    def is_azure(self) -> bool:
+        return self.scheme in ("az", "azblob")
 
     @property
     def bucket(self) -> str:

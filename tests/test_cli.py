@@ -399,3 +399,11 @@ def test_a_manifest_of_somebody_else_is_spared(tmp_path: Path, film: Path) -> No
     assert "none of ours" in ran.stderr
     assert foreign.read_text() == '{"name": "a web project"}'
     assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_what_comes_after_a_job_is_for_a_daemon(tmp_path: Path, film: Path) -> None:
+    said = {"source": str(film), "outputs": [{"output": "thumbnail", "at": 1}], "callback_url": "https://host/"}
+    (tmp_path / "job.json").write_text(json.dumps(said))
+    done = called(tmp_path, "run", "job.json")
+    assert done.returncode == 2 and "callback_url: only a daemon does what comes after a job" in done.stderr
+    assert os.listdir(tmp_path) == ["job.json"]

@@ -262,7 +262,7 @@ def test_leases_are_renewed_and_run_out(ledger: Ledger) -> None:
     assert len(ledger.claim("a", OVER)) == 2
     ledger(errands.take_over, "a", [])  # not from itself: it may just have been paused
     assert ledger.keys("b") == []
-    assert ledger(errands.heartbeat, "a", LEASE) == {"c", "c2"}
+    assert ledger(errands.heartbeat, "a", LEASE) == {("c", 1), ("c2", 1)}
     ledger(errands.take_over, "b", [])
     assert ledger.keys("b") == []
     ledger(errands.heartbeat, "a", OVER)

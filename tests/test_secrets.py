@@ -2,6 +2,8 @@
 
 import base64
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -106,3 +108,15 @@ def test_one_job_without_a_daemon_owes_nothing(more: dict[str, object]) -> None:
     job = Job.check({"source": "x", "outputs": [{"output": "thumbnail", "at": 1}], **more})
     with pytest.raises(BadJob, match="only a daemon does what comes after a job"):
         refuse_owing(job)
+
+
+def test_no_traceback_shows_what_variables_hold(capfd: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import structlog; from daemon.log import set_up; set_up({format!r}, 'info')\n"
+        "def fail(secret):\n    raise ValueError('broken')\n"
+        "try:\n    fail('s3cr3' + 't')\nexcept ValueError:\n    structlog.get_logger().exception('internal error')\n"
+    )
+    for format in ("text", "json"):
+        subprocess.run([sys.executable, "-P", "-c", code.format(format=format)], check=True)
+        said = capfd.readouterr().err
+        assert "broken" in said and "s3cr3t" not in said

@@ -98,6 +98,8 @@ def add(connection: Connection, job: str, org: str, owing: Sequence[NewErrand]) 
 
 def job_ended(connection: Connection, job: str, state: str) -> None:
     """Wakes what is owed now; of a job that failed nothing sealed is left."""
+    if connection.execute(select(errands.c.key).where(errands.c.job == job).limit(1)).first() is None:
+        return  # as most do
     mine = update(errands).where(errands.c.job == job, errands.c.state == DORMANT)
     if state == COMPLETED:
         connection.execute(mine.where(errands.c.kind == "delivery").values(state=DUE, due_at=now()))
@@ -135,13 +137,17 @@ def job_again(connection: Connection, job: str) -> None:
 
 def claim(connection: Connection, owner: str, room: Mapping[Kind, int], lease: float) -> list[Errand]:
     """Errands that are due for `owner`, of each kind as many as there is room for, fairly over organisations."""
+    wanted = [kind for kind, most in room.items() if most > 0]
+    if not wanted:
+        return []
+    # Mostly there is nothing at all: one cheap question tells.
+    some = [exists().where(errands.c.state == DUE, errands.c.kind == kind) for kind in wanted]
+    there = connection.execute(select(*some)).one()
     keys: list[str] = []
-    for kind, most in room.items():
-        if most > 0:
-            rows = connection.execute(_next_in_line(connection.dialect.name, kind, most)).all()
-            if rows:
-                candidates = [Candidate(row.key, row.org, (0, row.due_at, row.key)) for row in rows]
-                keys += [each.key for each in in_turn(candidates, _running(connection, kind), {}, most)]
+    for kind in (kind for kind, any_due in zip(wanted, there, strict=True) if any_due):
+        rows = connection.execute(_next_in_line(connection.dialect.name, kind, room[kind])).all()
+        candidates = [Candidate(row.key, row.org, (0, row.due_at, row.key)) for row in rows]
+        keys += [each.key for each in in_turn(candidates, _running(connection, kind), {}, room[kind])]
     return _take(connection, keys, owner, lease) if keys else []
 
 
@@ -198,10 +204,11 @@ def _take(connection: Connection, keys: Sequence[str], owner: str, lease: float)
     ]
 
 
-def heartbeat(connection: Connection, owner: str, lease: float) -> set[str]:
-    """Renews the owner's leases; the keys that it still holds."""
+def heartbeat(connection: Connection, owner: str, lease: float) -> set[tuple[str, int]]:
+    """Renews the owner's leases; the keys and tokens that it still holds."""
     mine = update(errands).where(errands.c.owner == owner, errands.c.state == RUNNING)
-    return set(connection.execute(mine.values(lease_until=now() + lease).returning(errands.c.key)).scalars())
+    renewed = mine.values(lease_until=now() + lease).returning(errands.c.key, errands.c.token)
+    return {(row.key, row.token) for row in connection.execute(renewed)}
 
 
 def finish(connection: Connection, errand: Errand, outcome: Literal["done", "failed"], message: str | None) -> bool:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from daemon.database import Database
 from daemon.errors import TargetRefused
 from daemon.job import MANIFEST
@@ -16,6 +18,7 @@ from daemon.jobs import table
 from daemon.jobs.errands import Errand
 from daemon.media_types import media_type
 from daemon.net import http_pool, is_named
+from daemon.owed.azure import AzureContainer, azure_store
 from daemon.owed.s3 import S3Bucket
 from daemon.owed.secrets import Box
 from daemon.report import Report
@@ -65,7 +68,7 @@ def _origin(target: Target) -> tuple[str, str, str]:
     """The scheme, "" where none is given; the host, as it is compared; and host and port as they are said."""
     if target.scheme == "gs":
         return "https", _GOOGLE, _GOOGLE
-    if target.scheme in ("az", "azblob"):
+    if target.is_azure:
         host = f"{target.key}.blob.core.windows.net"
         return "https", host, host
     said = target.endpoint or (f"s3.{target.region}.amazonaws.com" if target.region else "s3.amazonaws.com")
@@ -99,7 +102,10 @@ class Deliveries:
         if errand.secret is None:
             raise TargetRefused("its credentials were deleted when the job had failed: submit it anew")
         credentials = json.loads(self._box.open(errand.secret, errand.key))
-        target = Target.model_validate(errand.target["target"] | credentials)
+        try:
+            target = Target.model_validate(errand.target["target"] | credentials)
+        except ValidationError:  # whose text holds them
+            raise TargetRefused("this version takes no such target") from None
         files = files_of(job.report, job.destination, errand.target["output"])
         if not files:
             return "there was nothing to deliver"
@@ -111,6 +117,10 @@ class Deliveries:
 
     def _bucket(self, target: Target) -> Bucket:
         origin = self._endpoints.origin_of(target)
+        if target.is_azure:
+            store = azure_store(target.bucket, target.key, target.secret, self._timeout)
+            about = {"Storage-Class": target.storage_class, "Cache-Control": target.cache_control}
+            return AzureContainer(store, {name: value for name, value in about.items() if value})
         headers = {
             "x-amz-acl": target.permissions,
             "x-amz-storage-class": target.storage_class,

@@ -79,7 +79,7 @@ class Runner:
         self._lease = lease
         self._poll = poll
         self._busy: Counter[Kind] = Counter()
-        self._attempts: dict[str, asyncio.Future[str | None]] = {}  # that go on
+        self._attempts: dict[tuple[str, int], asyncio.Future[str | None]] = {}  # that go on
         self._news = asyncio.Event()
         self._draining = False
 
@@ -124,23 +124,21 @@ class Runner:
     async def _attempt(self, errand: Errand) -> "str | Failure | Later | None":
         """What became of it: what is to be remembered of a success, or why it failed."""
         attempt = asyncio.ensure_future(self._trades[errand.kind].pay(errand))
-        self._attempts[errand.key] = attempt
+        held = (errand.key, errand.token)
+        self._attempts[held] = attempt
         try:
             return await attempt
         except (Failure, Later) as said:
             return said
         except asyncio.CancelledError:
-            if errand.key in self._attempts:
+            if held in self._attempts:
                 raise
             return LeaseLost("another owner has it")
         except Exception as error:  # a fault of our own must not end the daemon, nor leave errands held for ever
             log.exception("internal error", errand=errand.key)
             return Failure(f"internal error: {type(error).__name__}")
         finally:
-            self._attempts.pop(errand.key, None)
-            if not attempt.done():
-                attempt.cancel()
-                await asyncio.wait([attempt])
+            self._attempts.pop(held, None)
 
     async def _settle(self, errand: Errand, came: "str | Failure | Later | None") -> tuple[str, str | None]:
         """Writes it down: the outcome (done, failed, again, lost) and its reason."""
@@ -176,8 +174,8 @@ class Runner:
             await asyncio.sleep(min(1.0, self._lease / 3))
             if before := list(self._attempts):
                 held = await self._insist(lambda c: errands.heartbeat(c, self._owner, self._lease))
-                for key in before:
-                    if key not in held and (attempt := self._attempts.pop(key, None)):
+                for lost in set(before) - held:
+                    if attempt := self._attempts.pop(lost, None):
                         attempt.cancel()
 
     async def _insist(self, change: Callable[[Connection], T]) -> T:
