@@ -12,7 +12,7 @@ from time import monotonic
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from daemon.config import BadSettings, Settings
+from daemon.config import BadSettings, Settings, SourcesSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
@@ -23,6 +23,11 @@ from daemon.jobs import table
 from daemon.jobs.retry import Policy
 from daemon.metrics import Metrics
 from daemon.sources import Sources
+from daemon.sources.files import Files
+from daemon.sources.http import Http
+from daemon.sources.ranges import Patience
+from daemon.sources.s3 import S3, Bucketry
+from daemon.sources.vetting import Vetting
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
@@ -45,6 +50,35 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
             metrics.worker_exits.labels(reason).inc()
 
     return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+
+
+def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metrics: Metrics | None = None) -> Sources:
+    """What may be read. `roots`: None for the user's own rights to files."""
+    patience = Patience(settings.connect_seconds, settings.silence_seconds, settings.piece_seconds, settings.tries)
+
+    def http(vetting: Vetting, label: str | None = None) -> Http:
+        def counted(scheme: str, outcome: str, received: int) -> None:
+            if metrics is not None:
+                metrics.source_requests.labels(label or scheme, outcome).inc()
+                metrics.source_received.labels(label or scheme).inc(received)
+
+        return Http(vetting, settings.max_bytes, settings.whole_bytes, settings.kept_bytes, patience, counted)
+
+    schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
+    said = settings.s3
+    endpoint = said.endpoint or f"https://s3.{said.region}.amazonaws.com"
+    scheme, _, host = endpoint.partition("://")
+    # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
+    return Sources(
+        Files(roots, settings.max_bytes, settings.aliases),
+        http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
+        S3(
+            Bucketry(endpoint, said.region, said.key, said.secret, said.buckets),
+            http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
+        )
+        if "s3" in settings.schemes
+        else None,
+    )
 
 
 def terms_of(settings: Settings, owner: str) -> Terms:
@@ -93,7 +127,7 @@ class Daemon:
         self._dispatcher = Dispatcher(
             database=self._database,
             store=self._store,
-            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes),
+            sources=build_sources(self._settings.sources, self._settings.sources.roots, self.metrics),
             workers=self._workers,
             metrics=self.metrics,
             policy=self._policy,
@@ -128,7 +162,8 @@ class Daemon:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
-        if not self._settings.sources.roots:
+        sources = self._settings.sources
+        if not (sources.roots or sources.aliases or sources.schemes):
             log.warning("no source may be read: name folders in the setting sources.roots")
         chores = [
             asyncio.create_task(chore, name=name)

@@ -5,7 +5,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from daemon.jobs.table import Held, Publication
 from daemon.metrics import Metrics
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, OutputReport, Report, Timings
-from daemon.sources import Sources
+from daemon.sources import Opened, Sources
 from daemon.store.folder import Folder, Staging
 from daemon.task import MAX_FILES, Limits, Task
 from daemon.threads import in_thread
@@ -235,8 +234,7 @@ class _Batch:
 
     async def _perform(self) -> None:
         dispatcher = self._dispatcher
-        descriptor = await in_thread(dispatcher.sources.open, self._all[0].source)
-        try:
+        async with dispatcher.sources.open(self._all[0].source) as opened:
             files = 0
             for held in self._all:
                 # The files of a task go over the wire at once, and one job's always can.
@@ -251,9 +249,7 @@ class _Batch:
                 if held not in self._performing:
                     await self._failed(held, LeaseLost("another owner has it"))
             if self._performing:
-                await self._produce(descriptor)
-        finally:
-            os.close(descriptor)
+                await self._produce(opened)
 
     async def _stage(self, held: Held) -> None:
         store = self._dispatcher.store
@@ -263,7 +259,7 @@ class _Batch:
         except Failure as failure:
             await self._failed(held, failure)
 
-    async def _produce(self, descriptor: int) -> None:
+    async def _produce(self, opened: Opened) -> None:
         terms = self._dispatcher.terms
         task = Task(
             jobs=tuple(Job.read(held.job).outputs for held in self._performing),
@@ -274,7 +270,7 @@ class _Batch:
         stagings = [self._stagings[held.key] for held in self._performing]
         self._production = production = Production(task, stagings, self._note)
         try:
-            async with aclosing(production.run(self._worker, descriptor)) as jobs:
+            async with aclosing(production.run(self._worker, opened.descriptor, opened.answers)) as jobs:
                 async for made in jobs:
                     held = self._performing[made.job]
                     self._settle(held, self._finish(held, made))
