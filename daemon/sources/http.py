@@ -38,6 +38,7 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
 _LATER = (408, 425, 429)
+_EMPTY = "the file is empty: is it still being written?"
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
@@ -96,15 +97,17 @@ class Http:
 
         found = await client.ask(url, {"Range": f"bytes=0-{_FIRST - 1}"}, self._look, take)
         if not found.in_parts and not begin:
-            raise SourceEmpty("the file is empty: is it still being written?")
+            raise SourceEmpty(_EMPTY)
         version = found.version if found.in_parts else replace(found.version, size=len(begin))
         return replace(found, version=version), bytes(begin)
 
     def _look(self, response: ClientResponse) -> "_Found":
         if response.status == 416 and response.headers.get("Content-Range") == "bytes */0":
-            raise SourceEmpty("the file is empty: is it still being written?")
+            raise SourceEmpty(_EMPTY)
         _raise_for(response)
         size = response.content_length if response.status == 200 else _part(response, 0)
+        if size == 0:
+            raise SourceEmpty(_EMPTY)
         if size is not None and size > self._max_bytes:
             raise SourceRefused(f"it has {size} bytes, {self._max_bytes} are allowed (setting sources.max_bytes)")
         if response.status == 200 and size is not None and size > self._whole_bytes:
@@ -215,11 +218,12 @@ class _Client:
     async def _followed(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
         for _ in range(_MOST_REDIRECTS + 1):
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                if response.status not in _REDIRECTS:
+                place = response.headers.get("Location")
+                if response.status not in _REDIRECTS or place is None:
                     yield response
                     return
                 try:
-                    onward = url.join(URL(response.headers.get("Location", ""), encoded=True))
+                    onward = url.join(URL(place, encoded=True))
                 except ValueError:
                     raise SourceRefused("its server sends us on to what is no URL") from None
             url = self._vetting.url(str(onward))
