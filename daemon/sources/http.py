@@ -223,10 +223,10 @@ class _Client:
                     yield response
                     return
                 try:
-                    onward = url.join(URL(place, encoded=True))
+                    onward = str(url.join(URL(place, encoded=True)))
                 except ValueError:
                     raise SourceRefused("its server sends us on to what is no URL") from None
-            url = self._vetting.url(str(onward))
+            url = self._vetting.url(onward)
         raise SourceRefused(f"its server sends us on more than {_MOST_REDIRECTS} times")
 
 
