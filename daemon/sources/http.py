@@ -89,13 +89,23 @@ class Http:
     async def _find(self, client: "_Client", url: URL) -> tuple["_Found", bytes]:
         """What is there, and its first bytes; all of them where it cannot be had in parts."""
         begin = bytearray()
+        found: _Found | None = None
 
         def take(data: bytes) -> None:
             begin.extend(data)
             if len(begin) > max(_FIRST, self._whole_bytes):
                 raise self._too_large_whole()
 
-        found = await client.ask(url, {"Range": f"bytes=0-{_FIRST - 1}"}, self._look, take)
+        def look(response: ClientResponse) -> _Found:
+            nonlocal found
+            return (found := self._look(response))
+
+        try:
+            found = await client.ask(url, {"Range": f"bytes=0-{_FIRST - 1}"}, look, take)
+        except SourceUnreadable:
+            # A part that breaks off is gone on with when it is read.
+            if found is None or not found.in_parts or not begin:
+                raise
         if not found.in_parts and not begin:
             raise SourceEmpty(_EMPTY)
         version = found.version if found.in_parts else replace(found.version, size=len(begin))
