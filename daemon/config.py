@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +22,15 @@ from daemon.job import explain
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
+
+
+def _text(said: object) -> object:
+    if not isinstance(said, str | SecretStr):
+        raise ValueError("write it as text")  # without saying what it is
+    return said
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_text)]
 
 
 class BadSettings(Failure):
@@ -51,8 +60,8 @@ class StoreSettings(_Section):
 class S3Settings(_Section):
     endpoint: str = ""
     region: str = "us-east-1"
-    key: SecretStr = SecretStr("")
-    secret: SecretStr = SecretStr("")
+    key: Secret = SecretStr("")
+    secret: Secret = SecretStr("")
     buckets: tuple[str, ...] = ()
 
     @field_validator("endpoint")

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 from film_server import TAG, Answer, FilmServer
+from harness import until
 
 from daemon.errors import (
     Failure,
@@ -102,7 +103,7 @@ async def as_worker(opened: Opened, reading: Callable[[Any], list[bytes]]) -> li
 def nothing_stays_open() -> Iterator[None]:
     before = len(os.listdir("/proc/self/fd"))
     yield
-    assert len(os.listdir("/proc/self/fd")) <= before
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the server's ends of connections are closed as well")
 
 
 @pytest.fixture
@@ -261,7 +262,7 @@ WRONG: dict[str, tuple[Callable[[Answer], object], type[Failure], str]] = {
     "overloaded": (lambda answer: answer.say(503), SourceUnreadable, "now (status 503)"),
     "empty": (lambda answer: answer.say(416, {"Content-Range": "bytes */0"}), SourceEmpty, EMPTY),
     "empty whole": (lambda answer: answer.say(200), SourceEmpty, EMPTY),
-    "not satisfied": (lambda answer: answer.say(416), SourceRefused, "does not send it (status 416)"),
+    "not satisfied": (lambda answer: answer.say(416), SourceEmpty, EMPTY),
     "compressed": (partial(Answer.part, Content_Encoding="gzip"), SourceRefused, "compressed"),
     "compressed whole": (lambda answer: answer.whole(**{"Content-Encoding": "br"}), SourceRefused, "compressed"),
     "no parts": (Answer.whole, SourceRefused, f"no parts of files, and it has more than {WHOLE} bytes"),

@@ -112,7 +112,7 @@ class Http:
         return replace(found, version=version), bytes(begin)
 
     def _look(self, response: ClientResponse) -> "_Found":
-        if response.status == 416 and response.headers.get("Content-Range") == "bytes */0":
+        if response.status == 416:  # not even its first byte is there
             raise SourceEmpty(_EMPTY)
         _raise_for(response)
         size = response.content_length if response.status == 200 else _part(response, 0)

@@ -46,7 +46,7 @@ class S3:
         if not bucket or not key:
             raise SourceRefused("it names no file of a bucket: write s3://bucket/film.mp4")
         if bucket not in self._place.buckets:
-            raise SourceRefused(f"the bucket {bucket} may not be read (setting sources.s3.buckets)")
+            raise SourceRefused("its bucket may not be read (setting sources.s3.buckets)")
         async with self._http.open(source, await self._sign(bucket, key)) as opened:
             yield opened
 
