@@ -490,6 +490,25 @@ def test_redirects_are_followed(server: FilmServer) -> None:
         assert {asked.path for asked in server.asked} == {"/film.mp4?signed"}
 
 
+def test_a_place_that_was_redirected_to_may_be_gone(server: FilmServer) -> None:
+    """Signed URLs live for minutes: then the way is gone once more."""
+    with FilmServer() as first:
+        first.behaviour = lambda answer: answer.redirect(server.url(f"film.mp4?signed={len(first.asked)}"))
+
+        def once(answer: Answer) -> None:
+            if sum(asked.path == answer.path for asked in server.asked) > 2:
+                answer.say(403)
+            else:
+                answer.part()
+
+        server.behaviour = once
+        places = [(number * 500_000, 9) for number in range(6)]
+        assert Reader(server, first).read(first.url(), *places) == [FILM[at : at + size] for at, size in places]
+        server.behaviour = later(lambda answer: answer.say(403))
+        server.asked.clear()
+        assert type(Reader(server, first).failure(first.url())) is SourceRefused
+
+
 def test_redirects_end(server: FilmServer) -> None:
     server.behaviour = lambda answer: answer.redirect(f"/{len(server.asked)}")
     failure = Reader(server).failure(server.url())

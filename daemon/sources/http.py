@@ -79,7 +79,7 @@ class Http:
                 found, begin = await insist(lambda: self._find(client, vetted), self._patience)
             identity = found.version.identity(source)
             if found.in_parts:
-                file = _File(client, found.url, found.version, identity)
+                file = _File(client, vetted, found.url, found.version, identity)
                 async with answered(file, self._patience, self._kept_bytes, begin) as opened:
                     yield opened
             else:
@@ -167,10 +167,11 @@ class _Found:
 
 
 class _File:
-    """An origin: a file that is sent in parts."""
+    """An origin: a file that is sent in parts. `asked`: the URL that led to it."""
 
-    def __init__(self, client: "_Client", url: URL, version: _Version, identity: str | None) -> None:
+    def __init__(self, client: "_Client", asked: URL, url: URL, version: _Version, identity: str | None) -> None:
         self._client = client
+        self._asked = asked
         self._url = url
         self._version = version
         self.size = version.size
@@ -188,7 +189,14 @@ class _File:
             if not self._version.is_of(response, _part(response, offset)):
                 raise SourceChanged("it changed while it was read")
 
-        await self._client.ask(self._url, headers, check, take, size)
+        try:
+            await self._client.ask(self._url, headers, check, take, size)
+        except (SourceMissing, SourceRefused):
+            if self._url == self._asked:
+                raise
+            # Where its server sent us on to is there for some time only.
+            self._url = self._asked
+            await self._client.ask(self._url, headers, check, take, size)
 
 
 class _Client:
