@@ -74,7 +74,7 @@ class Hosts:
 
 
 def _pattern(text: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d{1,5}))?", text)
+    match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::([1-9]\d{0,4}))?", text)
     name, port = (match[1].strip("[]").lower(), int(match[2] or 0)) if match else ("", 0)
     if (name != "*" and host_of(name.removeprefix("*.")) is None) or port > 65535:
         raise ValueError(f'write a host, host:port or *.host, as in "films.example:8443", not {text!r}')

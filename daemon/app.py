@@ -26,7 +26,7 @@ from daemon.sources import Sources
 from daemon.sources.files import Files
 from daemon.sources.http import Http
 from daemon.sources.ranges import Patience
-from daemon.sources.s3 import S3, Bucketry
+from daemon.sources.s3 import S3, Buckets
 from daemon.sources.vetting import Vetting
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
@@ -73,7 +73,7 @@ def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metri
         Files(roots, settings.max_bytes, settings.aliases),
         http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
         S3(
-            Bucketry(endpoint, said.region, said.key, said.secret, said.buckets),
+            Buckets(endpoint, said.region, said.key, said.secret, said.buckets),
             http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
         )
         if "s3" in settings.schemes

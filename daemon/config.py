@@ -59,7 +59,7 @@ class StoreSettings(_Section):
 
 class S3Settings(_Section):
     endpoint: str = ""
-    region: str = "us-east-1"
+    region: Annotated[str, Field(pattern="^[a-z0-9-]{1,50}$")] = "us-east-1"
     key: Secret = SecretStr("")
     secret: Secret = SecretStr("")
     buckets: tuple[str, ...] = ()

@@ -119,7 +119,7 @@ def test_patterns_of_hosts(pattern: str, host: str, port: int, has: bool) -> Non
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "a b", "https://a", "a/", "a:", "a:b", "a:99999", "**.a", "*a", "a.*", "127.1", "ü.example", "*."],
+    ["", "a b", "https://a", "a/", "a:", "a:b", "a:0", "a:99999", "**.a", "*a", "a.*", "127.1", "ü.example", "*."],
 )
 def test_wrong_patterns_of_hosts(pattern: str) -> None:
     with pytest.raises(ValueError, match="write a host"):

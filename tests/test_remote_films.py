@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from clips import RECIPES, make
+from clips import RECIPES, Recipe, make
 from film_server import Answer, FilmServer
 from test_worker import BAD_WORKER, stills
 
@@ -105,8 +105,9 @@ def test_pictures_of_films_of_every_kind_of_file(tmp_path: Path, clip_folder: Pa
 
 
 @pytest.mark.slow
-def test_pictures_of_all_clips(tmp_path: Path, clip_folder: Path) -> None:
-    tell(alike([make(recipe, clip_folder).path for recipe in OTHERS], tmp_path, *OUTPUTS))
+@pytest.mark.parametrize("recipe", OTHERS, ids=lambda recipe: recipe.name)
+def test_pictures_of_all_other_clips(tmp_path: Path, clip_folder: Path, recipe: Recipe) -> None:
+    tell(alike([make(recipe, clip_folder).path], tmp_path, *OUTPUTS))
 
 
 def test_pictures_of_still_pictures(tmp_path: Path) -> None:

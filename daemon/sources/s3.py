@@ -22,20 +22,20 @@ _SIGNED_FOR = timedelta(days=1)  # longer than any job takes
 
 
 @dataclass(frozen=True)
-class Bucketry:
-    """Where the `buckets` are that may be read: an `endpoint` such as https://s3.eu-west-1.amazonaws.com."""
+class Buckets:
+    """Those that may be read by their `names`, and where they are: an `endpoint` such as https://s3.eu-west-1.amazonaws.com."""
 
     endpoint: str
     region: str
     key: SecretStr
     secret: SecretStr
-    buckets: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 class S3:
     """`http` opens what lies at the endpoint."""
 
-    def __init__(self, place: Bucketry, http: Http) -> None:
+    def __init__(self, place: Buckets, http: Http) -> None:
         self._place = place
         self._http = http
 
@@ -45,7 +45,7 @@ class S3:
         bucket, _, key = source.removeprefix("s3://").partition("/")
         if not bucket or not key:
             raise SourceRefused("it names no file of a bucket: write s3://bucket/film.mp4")
-        if bucket not in self._place.buckets:
+        if bucket not in self._place.names:
             raise SourceRefused("its bucket may not be read (setting sources.s3.buckets)")
         async with self._http.open(source, await self._sign(bucket, key)) as opened:
             yield opened
