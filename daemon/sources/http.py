@@ -51,7 +51,7 @@ class Http:
     ) -> None:
         self._vetting = vetting
         self._max_bytes = max_bytes
-        self._whole_bytes = whole_bytes
+        self._whole_bytes = min(whole_bytes, max_bytes)
         self._kept_bytes = kept_bytes
         self._patience = patience
         self._counted = counted
