@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from daemon.catalogue import organisations
 from daemon.catalogue.signing import signer
-from daemon.config import BadSettings, DeliveriesSettings, Settings, WebhooksSettings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
@@ -36,6 +36,11 @@ from daemon.service import Service
 from daemon.service import Terms as ServiceTerms
 from daemon.serving import listening_socket, serve
 from daemon.sources import Sources
+from daemon.sources.files import Files
+from daemon.sources.http import Http
+from daemon.sources.ranges import Patience
+from daemon.sources.s3 import S3, Buckets
+from daemon.sources.vetting import Vetting
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
@@ -59,6 +64,35 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
             metrics.worker_exits.labels(reason).inc()
 
     return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+
+
+def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metrics: Metrics | None = None) -> Sources:
+    """What may be read. `roots`: None for the user's own rights to files."""
+    patience = Patience(settings.connect_seconds, settings.silence_seconds, settings.piece_seconds, settings.tries)
+
+    def http(vetting: Vetting, label: str | None = None) -> Http:
+        def counted(scheme: str, outcome: str, received: int) -> None:
+            if metrics is not None:
+                metrics.source_requests.labels(label or scheme, outcome).inc()
+                metrics.source_received.labels(label or scheme).inc(received)
+
+        return Http(vetting, settings.max_bytes, settings.whole_bytes, settings.kept_bytes, patience, counted)
+
+    schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
+    said = settings.s3
+    endpoint = said.endpoint or f"https://s3.{said.region}.amazonaws.com"
+    scheme, _, host = endpoint.partition("://")
+    # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
+    return Sources(
+        Files(roots, settings.max_bytes, settings.aliases),
+        http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
+        S3(
+            Buckets(endpoint, said.region, said.key, said.secret, said.buckets),
+            http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
+        )
+        if "s3" in settings.schemes
+        else None,
+    )
 
 
 def terms_of(settings: Settings, owner: str) -> Terms:
@@ -108,7 +142,7 @@ class Daemon:
         self._dispatcher = Dispatcher(
             database=self._database,
             store=self._store,
-            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes),
+            sources=build_sources(self._settings.sources, self._settings.sources.roots, self.metrics),
             workers=self._workers,
             metrics=self.metrics,
             policy=self._policy,
@@ -175,7 +209,8 @@ class Daemon:
         self._service = service = await self._front_door()
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
-        if not self._settings.sources.roots:
+        sources = self._settings.sources
+        if not (sources.roots or sources.aliases or sources.schemes):
             log.warning("no source may be read: name folders in the setting sources.roots")
         chores = [
             asyncio.create_task(chore, name=name)

@@ -64,7 +64,7 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     for root in roots:
         say("sources", root.is_dir(), str(root) if root.is_dir() else f"{root} is not there")
     if not roots:
-        say("sources", True, "none may be read by the daemon: name folders in the setting sources.roots")
+        say("sources", True, "no files may be read by the daemon: name folders in the setting sources.roots")
     console.print("\nsettings in force:", highlight=False)
     shown = settings.model_copy(update={"database": _without_password(settings.database)})
     for line in shown.model_dump_json(indent=1).splitlines()[1:-1]:

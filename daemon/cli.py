@@ -26,7 +26,7 @@ from daemon import log
 from daemon.app import Daemon
 from daemon.config import Settings, StoreSettings, cores, load
 from daemon.database import open_engine
-from daemon.errors import BadJob, Failure
+from daemon.errors import BadJob, Failure, shown
 from daemon.intake.spool import parse
 from daemon.job import Job, job_schema
 from daemon.jobs import errands, table
@@ -153,7 +153,7 @@ def run_command(
         update={"store": StoreSettings(root=out, background=load(config).store.background)}
     )
     with _progress() as progress:
-        bar = progress.add_task(Path(job.source).name, total=None)
+        bar = progress.add_task(Path(shown(job.source)).name, total=None)
         told = lambda done, in_all: progress.update(bar, completed=done, total=in_all or None)  # noqa: E731
         report = asyncio.run(run_once(job, settings, destination, told, threads=max(2, cores())))
         if report.status == "completed":
@@ -196,7 +196,8 @@ def submit(
     said = {key: value for key, value in {"priority": priority, "destination": destination}.items() if value}
     dropped: list[tuple[str, Job]] = []
     for each in what:
-        job = _job_file(each, options) if _is_job_file(each) else _job_of(os.path.abspath(each), options)
+        video = each if "://" in each else os.path.abspath(each)
+        job = _job_file(each, options) if _is_job_file(each) else _job_of(video, options)
         job = Job.check(job.model_dump(mode="json", exclude_unset=True) | {"id": job.id or new_ulid()} | said)
         dropped.append((_stem(each), job))
     for stem, job in dropped:
@@ -337,7 +338,7 @@ def _job_of(video: str, options: dict[str, Any]) -> Job:
 
 def _stem(path: str) -> str:
     """A file's name without its suffix, as far as that can begin the names of other files."""
-    readable = "".join(sign for sign in Path(path).stem if sign.isprintable() and sign != "\\")
+    readable = "".join(sign for sign in Path(shown(path)).stem if sign.isprintable() and sign != "\\")
     begun = re.sub(r"^[\W_]+", "", readable)
     return begun.encode()[:120].decode(errors="ignore") or "video"
 
@@ -463,4 +464,4 @@ def _line_of(known: Known) -> str:
     said = known.report.error.message if known.report.error else ""
     if known.state == RUNNING and known.pictures_in_all:
         said = f"{known.pictures_made} of {known.pictures_in_all} pictures"
-    return f"{known.id:<26}  {known.org:<10}  {known.state:<10}  {known.source}  {said}".rstrip()
+    return f"{known.id:<26}  {known.org:<10}  {known.state:<10}  {shown(known.source)}  {said}".rstrip()

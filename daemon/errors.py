@@ -23,6 +23,7 @@ all derived from these types; so are the statuses of each protocol.
     │   ├── NotAVideo       no container or no picture in it that we can read
     │   ├── DecodeFailed    a video, but this picture does not come out
     │   └── SourceUnreadable    the disk or network said no: may pass
+    │       └── SourceChanged   it is another file than when it was opened
     ├── WorkerFailure       the process that decoded
     │   ├── WorkerDied, WorkerStalled, WorkerTimeout, WorkerLied
     │   └── DeviceLost      it died of its card
@@ -122,10 +123,19 @@ class SourceFailure(Failure):
 
     def named(self, source: str) -> "SourceFailure":
         """The same failure, its message naming the source; a worker does not know what its source is called."""
-        place = f"source {source!r}: "
+        place = f"source {shown(source)!r}: "
         if self.message.startswith(place):
             return self
         return type(self)(place + self.message, output=self.output)
+
+
+def shown(source: str) -> str:
+    """A source as anybody may see it: a URL without its user, query and fragment, which may be secrets."""
+    scheme, is_url, rest = source.partition("://")
+    if not is_url:
+        return source
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 class SourceMissing(SourceFailure):
@@ -151,6 +161,10 @@ class DecodeFailed(SourceFailure):
 class SourceUnreadable(SourceFailure):
     code = "source_unreadable"
     retry = True
+
+
+class SourceChanged(SourceUnreadable):
+    code = "source_changed"
 
 
 class WorkerFailure(Failure):

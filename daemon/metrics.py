@@ -35,6 +35,8 @@ class Metrics:
         self.job_duration = histogram("job_duration_seconds", "From claimed to its end", "outcome")
         self.stage_duration = histogram("stage_duration_seconds", "Of one task, summed over its threads", "stage")
         self.source_read = counter("source_read_bytes", "Bytes read from sources")
+        self.source_requests = counter("source_requests", "Requests for remote sources", "scheme", "outcome")
+        self.source_received = counter("source_received_bytes", "Bytes that came of remote sources", "scheme")
         self.output_written = counter("output_written_bytes", "Bytes written to the store")
         self.frames_decoded = counter("frames_decoded", "Frames that came out of decoders", "device", "codec")
         self.pictures_encoded = counter("pictures_encoded", "Pictures and sheets encoded", "format")

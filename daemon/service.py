@@ -180,7 +180,7 @@ class Service:
             raise Conflict(f"source {source!r}: a video is made of a file, not of another video")
         try:
             async with self._sources.open(source, org.roots) as opened:
-                facts = await self._probe.facts(opened.descriptor)
+                facts = await self._probe.facts(opened)
         except SourceFailure as failure:
             raise failure.named(source) from None
         made = await self.ask(lambda c: videos.register(c, org.name, id, source, channel, opened.identity, facts))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from daemon import errors
 from daemon.media import (
     best,
     clip,
@@ -35,11 +36,14 @@ from daemon.media import (
 )
 from daemon.media.orientation import UPRIGHT, Orientation
 from daemon.media.select import Stamp
+from daemon.sources import blocks, http, ranges, vetting
+from daemon.worker import answers
 from kernels import hdr, resize
 
 ENVIRONMENT = "DELIBERATE_FAULT"
 PICTURES, FRAMES, MOVING = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_moving.py"
 KERNEL = "tests/test_kernel.py"
+REMOTE, ADDRESSES = "tests/test_remote.py", "tests/test_remote_addresses.py"
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,10 @@ def _worst(found: Any, _: Any) -> Any:
     return replace(found, blank=False, value=round(1 - found.value, 4))
 
 
+async def _once(attempt: Callable[[], Any], *_: Any) -> Any:
+    return await attempt()
+
+
 FAULTS = (
     # Colour
     Fault("matrix of the other standard", _set(colour, "_MATRICES", _OTHER_MATRICES)),
@@ -226,6 +234,16 @@ FAULTS = (
     Fault("beyond the peak the table's last", _in_kernel("brightest > most", "false"), KERNEL),
     Fault("bits of deep samples not where they are", _around(resize, "_affine", _unshifted), KERNEL),
     Fault("windows from the first corner", _around(resize, "_lying_window", _first_corner), KERNEL),
+    # Sources that are elsewhere
+    Fault("addresses not vetted", _set(vetting.Vetting, "address", lambda *_: None), ADDRESSES),
+    Fault("any address is public", _set(vetting, "is_public", lambda _: True), ADDRESSES),
+    Fault("a file may change", _set(http._Version, "is_of", lambda *_: True), REMOTE),
+    Fault("queries shown", _set(errors, "shown", lambda source: source), REMOTE),
+    Fault("broken pieces not gone on with", _set(ranges, "insist", _once), REMOTE),
+    Fault("workers may ask for anything", _set(answers.Answers, "_wrong", lambda *_: None), REMOTE),
+    Fault("waiting for the network is a stall", _set(answers.Answers, "pending", False), "tests/test_remote_films.py"),
+    Fault("everybody reads on", _set(blocks, "_GAP", 1 << 40), "tests/test_remote_blocks.py"),
+    Fault("nothing kept", _set(blocks.Blocks, "_put", lambda *_: None), "tests/test_remote_blocks.py"),
     # The best
     Fault("blank pictures are as good", _around(best, "score", _worst), "tests/test_best.py"),
     Fault("no second look", _set(best.Search, "further", lambda self: range(0)), "tests/test_best.py"),
