@@ -53,6 +53,11 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
     return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
 
 
+def build_probe(settings: Settings) -> Probe:
+    """Looks at sources in a worker of its own, not yet started."""
+    return Probe(Worker("cpu", Watch(settings.job.stall, settings.job.timeout), lambda how: None))
+
+
 def terms_of(settings: Settings, owner: str) -> Terms:
     background = bytes.fromhex(settings.store.background[1:])
     return Terms(
@@ -110,9 +115,7 @@ class Daemon:
         self._inbox = Inbox(
             self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
         )
-        self._probe = Probe(
-            Worker("cpu", Watch(self._settings.job.stall, self._settings.job.timeout), lambda how: None)
-        )
+        self._probe = build_probe(self._settings)
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
