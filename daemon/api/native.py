@@ -54,7 +54,7 @@ class PictureView(PictureReport):
 
 
 class OutputView(OutputReport):
-    """`url`: signed, of the file at `path`; `other_urls`: of those that are neither this nor pictures, as sheets are."""
+    """`url`: signed, of the file at `path`; `other_urls`: of those that are neither this nor `pictures`."""
 
     url: str
     other_urls: dict[str, str] = Field(default_factory=dict)
