@@ -45,7 +45,7 @@ def submit_and_wait(url: str, jobs: Sequence[Asked], out: Path | None, as_json: 
                 _show(job, files, as_json)
         except KeyboardInterrupt:
             ids = " ".join(asked.id for asked in jobs)
-            fail(f"interrupted; the daemon goes on with it: `thumbd status --url {client.url}` ({ids})", INTERRUPTED)
+            fail(f"interrupted: the daemon goes on with {ids}: see `thumbd status --url {client.url}`", INTERRUPTED)
     return all(job.status == "completed" for job in over)
 
 
