@@ -329,6 +329,18 @@ def test_a_video_is_dropped_by_its_whole_path(tmp_path: Path, inbox: Path, film:
     assert [(output["output"], output["width"]) for output in job["outputs"]] == [("thumbnail", 99)]
 
 
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("video:film.v2", "film.webp"), ("https://cdn.example/a/film.mp4?token=hunter2.x", "film.webp")],
+)
+def test_what_is_no_path_is_dropped_as_it_was_written(tmp_path: Path, inbox: Path, what: str, name: str) -> None:
+    assert called(tmp_path, "submit", what).returncode == 0
+    (dropped,) = inbox.iterdir()
+    job = json.loads(dropped.read_bytes())
+    assert (job["source"], f"{job['outputs'][0]['name']}.webp") == (what, name)
+    assert "hunter2" not in dropped.name
+
+
 def test_job_files_are_dropped_as_they_are(tmp_path: Path, inbox: Path) -> None:
     for name in ("one", "two"):
         job = {"id": name, "source": "a.mp4", "outputs": [{"output": "thumbnail", "at": "middle"}]}

@@ -219,7 +219,7 @@ class Pretender:
                 handler.end_headers()
                 handler.wfile.write(data)
 
-            do_GET = do_POST = handle_any
+            do_GET = do_POST = do_DELETE = handle_any
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -257,6 +257,22 @@ def test_a_daemon_that_starts_again_is_waited_for(tmp_path: Path) -> None:
     assert posted == ("POST", "/jobs")
     assert len(polled) == 4 and all(path.startswith("/jobs/") and "wait=30" in path for _, path in polled)
     assert daemon.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit", "said"),
+    [
+        ("failed", "cancelled", 0, "x: cancelled\n"),
+        ("processing", None, 0, "x: cancelled\n"),
+        ("completed", None, 1, "thumbd: job 'x' is completed: it is over already\n"),
+    ],
+)
+def test_cancelling(tmp_path: Path, status: str, code: str | None, exit: int, said: str) -> None:
+    error = code and {"code": code, "message": "cancelled", "output": None}
+    with Pretender(lambda method, path: (200, {}, job(status, error=error))) as daemon:
+        ran = called(tmp_path, "cancel", "--url", f"{daemon.url}/", "x", THUMBD_API_KEY=KEY)
+    assert (ran.returncode, ran.stdout + ran.stderr) == (exit, said)
+    assert daemon.asked == [("DELETE", "/jobs/x")]
 
 
 def test_patience_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
