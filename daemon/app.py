@@ -11,8 +11,8 @@ from time import monotonic
 
 import structlog
 from sqlalchemy.exc import DBAPIError
+from starlette.types import ASGIApp
 
-from daemon.api.app import http_app
 from daemon.catalogue.signing import signer
 from daemon.config import BadSettings, Settings
 from daemon.database import Database, open_engine
@@ -150,6 +150,11 @@ class Daemon:
             closed=lambda: self._inbox.paused,
         )
 
+    def _http_app(self, service: Service) -> ASGIApp:
+        from daemon.api.app import http_app  # here: it takes half a second, and those without an API need none of it
+
+        return http_app(service, self._settings.hesedvid.fit)
+
     def _settled(self, key: str) -> None:
         self._inbox.settled()
         if self._service is not None:
@@ -157,7 +162,7 @@ class Daemon:
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
-        self._service = await self._front_door()
+        self._service = service = await self._front_door()
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
         if not self._settings.sources.roots:
@@ -166,7 +171,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(http_app(self._service, self._settings.hesedvid.fit), door)} if door else {}),
+                **({"http": serve(self._http_app(service), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
