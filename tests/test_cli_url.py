@@ -1,10 +1,12 @@
 """`submit`, `status` and `cancel` with `--url`: jobs of a daemon anywhere."""
 
+import io
 import json
 import signal
 import subprocess
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from clips import RECIPES, Clip, make
 from command import THUMBD, called, environment, one_line
 from harness import PATIENCE, Running, Site, free_port, number_in, until
+from rich.console import Console
 
 KEY = "thumbd_key"
 
@@ -257,6 +260,26 @@ def test_a_daemon_that_starts_again_is_waited_for(tmp_path: Path) -> None:
     assert posted == ("POST", "/jobs")
     assert len(polled) == 4 and all(path.startswith("/jobs/") and "wait=30" in path for _, path in polled)
     assert daemon.keys == {f"Bearer {KEY}"}
+
+
+def test_on_a_terminal_all_jobs_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long wait for the first one would let the others' progress stand still."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr("daemon.cli.terminal.errors", screen)
+    polls: Counter[str] = Counter()
+
+    def answer(method: str, path: str) -> Any:
+        polls[path] += method == "GET"
+        state = "completed" if polls[path] > 1 else "processing"
+        return 200, {}, job(state, made=1, in_all=2)
+
+    for id in "xy":
+        text = json.dumps({"id": id, "source": "a", "outputs": [{"output": "thumbnail", "at": 1}]})
+        (tmp_path / f"{id}.json").write_text(text)
+    with Pretender(answer) as daemon:
+        ran = called(tmp_path, "submit", "--url", daemon.url, "x.json", "y.json", "--wait", THUMBD_API_KEY=KEY)
+    assert ran.returncode == 0, ran.stderr
+    assert polls == {"/jobs": 0, "/jobs/x?wait=1.0": 2, "/jobs/y?wait=0": 2}
 
 
 @pytest.mark.parametrize(
