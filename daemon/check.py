@@ -25,7 +25,7 @@ from daemon.serving import listening_socket
 from daemon.store.folder import Folder
 
 CARDS = [sys.executable, "-P", "-m", "daemon.media.cards"]
-DOOR_SECONDS = 5.0
+DOOR_SECONDS = 5.0  # for whoever listens where the API is to
 CARDS_SECONDS = 60.0  # CUDA takes seconds to start where there are several GPUs
 
 

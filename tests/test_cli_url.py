@@ -149,6 +149,12 @@ def test_each_wrong_field_is_named(door: Door, tmp_path: Path) -> None:
     assert one_line(ran.stderr) and "there.json: org: a job belongs to the organisation of the API key" in ran.stderr
 
 
+def test_check_knows_a_daemon_that_listens_already(door: Door, tmp_path: Path) -> None:
+    ran = called(tmp_path, "check", THUMBD_HTTP__LISTEN=door.url.removeprefix("http://"))
+    assert ran.returncode == 0, ran.stdout
+    assert f"clients find it at {door.url} (setting http.public_url); a daemon listens there now" in ran.stdout
+
+
 # Wrong use.
 
 
