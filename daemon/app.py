@@ -95,6 +95,11 @@ def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metri
     )
 
 
+def build_probe(settings: Settings) -> Probe:
+    """Looks at sources in a worker of its own, not yet started."""
+    return Probe(build_worker(settings.model_copy(update={"device": "cpu"})))
+
+
 def terms_of(settings: Settings, owner: str) -> Terms:
     background = bytes.fromhex(settings.store.background[1:])
     return Terms(
@@ -158,7 +163,7 @@ class Daemon:
             self._accepted,
             self._promise,
         )
-        self._probe = Probe(build_worker(self._settings.model_copy(update={"device": "cpu"})))
+        self._probe = build_probe(self._settings)
         self._errands = self._build_errands()
         try:
             # The first worker shows whether the wanted device is there at all.

@@ -35,6 +35,7 @@ from daemon.times import Length, Time, positive
 MAX_JOB_BYTES = 1 << 20
 MAX_OUTPUTS = 64
 MANIFEST = "manifest.json"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of jobs, organisations, videos
 MAX_FPS = 240
 MAX_KEYFRAME = 100_000
 MAX_TARGETS = 16
@@ -410,8 +411,8 @@ class Job(_Model):
     """One JSON object: a source and the pictures wanted from it. `ttl`: of the outputs that have none of their own;
     `deliver`: where all files go."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
-    org: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
+    id: Annotated[str, Field(pattern=NAME)] | None = None
+    org: Annotated[str, Field(pattern=NAME)] = "default"
     source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
     destination: Destination | None = None
     priority: Priority | None = None

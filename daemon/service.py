@@ -18,9 +18,9 @@ from daemon.catalogue import artifacts, organisations, quotas, videos
 from daemon.catalogue.artifacts import Artifact
 from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.signing import Signer
-from daemon.catalogue.videos import SCHEME, Video
+from daemon.catalogue.videos import Video
 from daemon.database import Database
-from daemon.errors import Conflict, NotFound, Overloaded, QuotaExceeded, SourceFailure, Unauthenticated
+from daemon.errors import NotFound, Overloaded, QuotaExceeded, Unauthenticated
 from daemon.intake.inbox import new_job
 from daemon.job import Job
 from daemon.jobs import table
@@ -28,6 +28,7 @@ from daemon.jobs.table import Known
 from daemon.metrics import Metrics
 from daemon.owed.promise import Promise
 from daemon.probe import Probe
+from daemon.register import look, register
 from daemon.sources import Sources
 from daemon.ulid import new_ulid
 
@@ -176,17 +177,8 @@ class Service:
     async def register(self, org: Organisation, id: str, source: str, channel: str | None) -> Video:
         """Probes a source and makes it a video. Raises SourceFailure, and Conflict where the id or the channel is
         another organisation's."""
-        if source.startswith(SCHEME):
-            raise Conflict(f"source {source!r}: a video is made of a file, not of another video")
-        try:
-            async with self._sources.open(source, org.roots) as opened:
-                facts = await self._probe.facts(opened)
-        except SourceFailure as failure:
-            raise failure.named(source) from None
-        made = await self.ask(lambda c: videos.register(c, org.name, id, source, channel, opened.identity, facts))
-        if made is None:
-            raise Conflict("the video's id, or its channel, is another organisation's: choose another one")
-        return made
+        seen = await look(self._sources, self._probe, source, org.roots)
+        return await self.ask(lambda c: register(c, org.name, id, seen, channel))
 
     async def video(self, id: str) -> Video | None:
         """Of whatever organisation."""
