@@ -33,9 +33,9 @@ from daemon.media import (
     studio,
     wanted,
 )
-from daemon.media.orientation import UPRIGHT, Orientation
 from daemon.media.select import Stamp
 from kernels import hdr, resize
+from kernels.orientation import UPRIGHT, Orientation
 
 ENVIRONMENT = "DELIBERATE_FAULT"
 PICTURES, FRAMES, MOVING = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_moving.py"

@@ -29,7 +29,7 @@ from standin import HostCard, number_in
 
 from daemon.errors import DeviceLost, DeviceMissing
 from daemon.job import Job
-from daemon.media import cuda, nvdec
+from daemon.media import cuda, nvidia
 from daemon.media.cpu import CpuDevice
 from daemon.media.cuda import Cuda
 from daemon.media.demux import Demuxer, Facts, measure
@@ -434,4 +434,4 @@ def _counted(metrics: dict[str, float]) -> dict[str, float]:
 
 DEVICES = {"h264": "cuda:0", "ffv1": "cpu"}
 
-assert nvdec.library(), "this is for a process that finds the stand-in"
+assert nvidia.video_codec(), "this is for a process that finds the stand-in"

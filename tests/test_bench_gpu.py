@@ -125,7 +125,10 @@ def test_a_machine_without_a_gpu_is_told_why() -> None:
         pytest.skip("there is a driver here")
     ran = subprocess.run([sys.executable, "-m", "bench", "gpu"], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stderr == "no GPU can be measured: no NVIDIA driver here (libcuda.so.1 cannot be loaded)\n"
+    assert ran.stderr == (
+        "no GPU can be measured: there is no NVIDIA driver (libcuda.so.1): install one, or start the container with "
+        "--gpus all\n"
+    )
 
 
 # --- what nvidia-smi says ---------------------------------------------------------------------------------------

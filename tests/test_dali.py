@@ -16,7 +16,8 @@ from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, ex
 from numpy.typing import NDArray
 
 from kernels import dali
-from kernels.resize import Floats, Job, NoGpu, Plane, Tables, Turn, Window, grid, pack_floats
+from kernels.orientation import Orientation
+from kernels.resize import Floats, Job, NoGpu, Plane, Tables, Window, grid, pack_floats
 
 # Of 255: DALI takes its weights from tables.
 LIMIT, HDR_LIMIT = 1, 2
@@ -74,7 +75,9 @@ CASES = [
         )
     ),
     *(
-        Case("nv12", (320, 180), (28, 45) if turn[0] else (45, 28), turn=Turn(*turn), window=Window(5, 4, 17, 19))
+        Case(
+            "nv12", (320, 180), (28, 45) if turn[0] else (45, 28), turn=Orientation(*turn), window=Window(5, 4, 17, 19)
+        )
         for turn in product((False, True), repeat=3)
     ),
     Case("nv12", (320, 180), (45, 28), spare=(7, 3), shift=1, window=INSIDE),

@@ -45,8 +45,9 @@ from daemon.media.colour import Colour
 from daemon.media.scale import scale
 from kernels import resize as launcher
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
+from kernels.orientation import Orientation
 from kernels.reference import psnr, quantise
-from kernels.resize import LAYOUTS, Format, Job, NoGpu, Tables, Turn, Window, pack, resize
+from kernels.resize import LAYOUTS, Format, Job, NoGpu, Tables, Window, pack, resize
 from kernels.traffic import traffic
 from kernels.weights import Filter
 
@@ -135,7 +136,7 @@ def any_case(draw: st.DrawFn) -> Case:
         transfer=draw(st.sampled_from(["sdr", "pq", "hlg"])),
         primaries=draw(st.sampled_from(["bt709", "bt2020", "display-p3"])),
         peak=draw(st.sampled_from([203.0, 1000.0, 10_000.0])),
-        turn=Turn(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())),
+        turn=Orientation(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())),
         window=draw(st.sampled_from([None, window])),
         spare=(draw(st.integers(0, 9)), draw(st.integers(0, 3))),
         shift=draw(st.integers(0, 4)),
@@ -380,7 +381,7 @@ def test_launches_through_cupy(stand_in: CpuAsGpu) -> None:
 
 
 def test_weights_and_tables_are_uploaded_once(stand_in: CpuAsGpu) -> None:
-    cases = [Case(), Case(turn=Turn(flip_x=True)), Case(transfer="pq"), Case(transfer="pq", content="most")]
+    cases = [Case(), Case(turn=Orientation(flip_x=True)), Case(transfer="pq"), Case(transfer="pq", content="most")]
     pictures(stand_in, cases)
     # The jobs; of luma and of chroma the weights across and down; light, gain and sRGB.
     assert stand_in.uploads == 1 + 4 + 3

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import standin
 
 from daemon.errors import DeviceMissing
-from daemon.media import cupy_card, nvdec
+from daemon.media import cupy_card, nvidia
 from daemon.media.choose_device import open_device
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
@@ -62,18 +63,36 @@ def test_auto_takes_the_cpu_and_says_why() -> None:
 @without_gpu
 def test_the_package_without_a_driver() -> None:
     """It raises RuntimeError when it is imported."""
-    with pytest.raises(DeviceMissing, match=r"NVIDIA's video libraries are missing|PyNvVideoCodec is not installed"):
-        nvdec.library()
+    with pytest.raises(
+        DeviceMissing, match=r"PyNvVideoCodec cannot be loaded .*see the driver|PyNvVideoCodec is not inst"
+    ):
+        nvidia.video_codec()
 
 
 @pytest.mark.parametrize(
-    ("library", "package"), [(nvdec.library, "PyNvVideoCodec"), (cupy_card.library, "cupy")], ids=["nvdec", "cupy"]
+    ("package", "name"),
+    [
+        (nvidia.video_codec, "PyNvVideoCodec"),
+        (nvidia.cupy, "cupy"),
+        (nvidia.image_codec, "nvidia"),
+        (nvidia.image_codec, "nvidia.nvimgcodec"),
+    ],
 )
-def test_a_package_that_is_not_installed(library: object, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    library.cache_clear()  # type: ignore[attr-defined]
+def test_a_package_that_is_not_installed(package: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nvidia.nvimgcodec", raising=False)
+    monkeypatch.setitem(sys.modules, name, None)
+    package.cache_clear()
     with pytest.raises(DeviceMissing, match=r"is not installed: pip install 'thumbd\[gpu\]'"):
-        library()  # type: ignore[operator]
+        package()
+
+
+def test_a_package_that_lacks_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cupy.py").write_text("import nothing_of_the_kind\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    nvidia.cupy.cache_clear()
+    with pytest.raises(DeviceMissing, match=r"CuPy cannot be imported .*nothing_of_the_kind"):
+        nvidia.cupy()
 
 
 def test_nothing_of_cuda_is_imported_for_the_cpu() -> None:

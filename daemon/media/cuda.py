@@ -10,10 +10,11 @@ from av.video.stream import VideoStream
 
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
-from daemon.media.cupy_card import CupyCard, check_driver
+from daemon.media.cupy_card import CupyCard
 from daemon.media.device import CardLost, Decoder, Device, Frame, Hardware, Look, Packets, Pixels, Unfit
 from daemon.media.geometry import MAX_PIXELS, Size
-from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities, library
+from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities
+from daemon.media.nvidia import check_driver, video_codec
 from daemon.media.surface import Card, Kind, Surface
 
 _SAMPLE_PACKETS = 64  # in which a first picture must come out
@@ -23,7 +24,7 @@ _CHROMA = {(8, 8): 420, (8, 16): 422, (16, 16): 444}  # by the size of chroma fo
 def open_cuda(number: int = 0) -> "Cuda":
     """Raises DeviceMissing, which says what is missing and what to do."""
     check_driver()
-    library()
+    video_codec()
     card = CupyCard(number)
     capabilities(number)["h264", 420, 8]  # loads the decoding library, or says that it is missing
     return Cuda(card)

@@ -1,7 +1,5 @@
 """A card as CuPy gives it: streams, memory, and the resize of `kernels`. Imported only where CUDA is asked for."""
 
-import ctypes
-import functools
 import importlib
 from typing import Any
 
@@ -11,6 +9,7 @@ from daemon.errors import DeviceMissing
 from daemon.media.colour import Colour
 from daemon.media.device import Pixels
 from daemon.media.geometry import Size
+from daemon.media.nvidia import cupy
 from daemon.media.surface import Block, Kind, Lane, Surface
 from kernels.resize import Format, Job, resize, stacked
 from kernels.resize import Surface as Planes
@@ -25,29 +24,6 @@ _FORMATS: dict[tuple[int, bool], Format] = {
 }
 
 
-@functools.cache
-def library() -> Any:
-    """CuPy. Raises DeviceMissing, which says what to do."""
-    try:
-        return importlib.import_module("cupy")
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise DeviceMissing(f"CuPy cannot be imported ({error}): pip install 'thumbd[gpu]'") from None
-        raise DeviceMissing("CuPy is not installed: pip install 'thumbd[gpu]'") from None
-    except (ImportError, RuntimeError, OSError) as error:
-        raise DeviceMissing(f"CuPy cannot be loaded ({error}): pip install 'thumbd[gpu]'") from None
-
-
-def check_driver() -> None:
-    """Raises DeviceMissing where the machine has no NVIDIA driver: cheaper to find out than by importing CuPy."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        raise DeviceMissing(
-            "there is no NVIDIA driver (libcuda.so.1): install one, or start the container with --gpus all"
-        ) from None
-
-
 class CupyBlock:
     def __init__(self, memory: Any) -> None:
         self._memory = memory
@@ -56,7 +32,7 @@ class CupyBlock:
 
 class CupyLane:
     def __init__(self, card: int) -> None:
-        self._cupy = library()
+        self._cupy = cupy()
         self.device = self._cupy.cuda.Device(card)
         with self.device:
             self.stream = self._cupy.cuda.Stream(non_blocking=True)
@@ -74,7 +50,7 @@ class CupyCard:
     """Raises DeviceMissing where there is no card of that number that works."""
 
     def __init__(self, number: int) -> None:
-        self._cupy = library()
+        self._cupy = cupy()
         self._cupyx = importlib.import_module("cupyx")
         self.number = number
         runtime = self._cupy.cuda.runtime

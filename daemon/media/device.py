@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from daemon.media.colour import Colour
 from daemon.media.geometry import Size
-from daemon.media.orientation import Orientation
 from daemon.task import FallbackReason
+from kernels.orientation import Orientation
 
 RGB = NDArray[np.uint8]  # (height, width, 3)
 Pixels = NDArray[np.uint8]  # (height, width, 3), or 4 with straight alpha
