@@ -21,6 +21,7 @@ from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import table
 from daemon.jobs.retry import Policy
+from daemon.media.choice import Choice
 from daemon.metrics import Metrics
 from daemon.sources import Sources
 from daemon.store.folder import Folder
@@ -44,7 +45,8 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
         if metrics is not None:
             metrics.worker_exits.labels(reason).inc()
 
-    return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+    choice = Choice(settings.device, settings.gpu.resize, settings.gpu.jpeg_pixels)
+    return Worker(str(choice), Watch(settings.job.stall, settings.job.timeout), exited)
 
 
 def terms_of(settings: Settings, owner: str) -> Terms:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from kernels import resize as launcher
@@ -336,6 +337,14 @@ FAMILIES: dict[str, list[Case]] = {
         if (transfer, primaries) != ("sdr", "bt709")
     ],
 }
+
+
+def need_dali() -> None:
+    """Skips where DALI is not installed, or fails where REQUIRE_DALI says that it has to be."""
+    try:
+        import nvidia.dali  # noqa: F401
+    except ImportError as error:
+        (pytest.fail if os.environ.get("REQUIRE_DALI") == "1" else pytest.skip)(f"DALI is not installed ({error})")
 
 
 def compiler() -> str | None:

@@ -325,7 +325,7 @@ async def produced(
 
 def worker_of(exits: list[str], *settings: str) -> Worker:
     command = (sys.executable, str(Path(__file__).with_name("standin_worker.py")), *settings)
-    return Worker("cuda", Watch(20, 60), exits.append, command)
+    return Worker("cuda/dali/9", Watch(20, 60), exits.append, command)
 
 
 @pytest.mark.parametrize(("packet", "clip_by"), [(20, "cpu"), (60, "cuda:0")])

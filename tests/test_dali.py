@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, expected, job_of, pictures
+from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, expected, job_of, need_dali, pictures
 from numpy.typing import NDArray
 
 from kernels import dali
@@ -55,7 +55,7 @@ class DaliOnHost:
 
 @pytest.fixture(scope="module", params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    need_dali()
     if request.param == "host":
         if not compiler():
             pytest.skip("there is no g++")
@@ -97,7 +97,7 @@ def test_equals_the_reference(cases: list[Case], limit: int, machine: Machine) -
 
 
 def test_filters_that_it_lacks() -> None:
-    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    need_dali()
     with pytest.raises(ValueError, match="no filter 'area'"):
         dali.resampled([job_of(Case(filter="area"), 4096, 50, 38, 1 << 20, 60)], lambda plane: None)
 

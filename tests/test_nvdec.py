@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import subprocess
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 import standin
 
+from daemon.app import build_worker
+from daemon.config import GpuSettings, Settings
 from daemon.errors import DeviceMissing
 from daemon.media import cupy_card, nvidia
+from daemon.media.choice import Choice
 from daemon.media.choose_device import open_device
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
@@ -58,6 +62,34 @@ def test_auto_takes_the_cpu_and_says_why() -> None:
     assert isinstance(chosen, CpuDevice)
     assert chosen.note.startswith("no GPU is used: there is no NVIDIA driver")
     assert open_device("cpu").note == ""
+
+
+@pytest.mark.parametrize("choice", [Choice("cpu", "dali"), Choice("cpu", jpeg_pixels=1)])
+def test_settings_for_a_gpu_are_none_for_the_cpu(choice: Choice) -> None:
+    with pytest.raises(DeviceMissing, match=r"'cpu': gpu\.resize and gpu\.jpeg_pixels are for a GPU: leave"):
+        open_device(str(choice))
+
+
+def test_the_settings_reach_the_worker(tmp_path: Path) -> None:
+    """A whole worker, which has no card to do it with."""
+
+    async def story(settings: Settings) -> str:
+        worker = build_worker(settings)
+        try:
+            await worker.start()
+        except DeviceMissing as missing:
+            return missing.message
+        finally:
+            await worker.kill()
+        return f"{worker.device}: {worker.note}"
+
+    said = {
+        device: asyncio.run(story(Settings(device=device, gpu=GpuSettings(resize="dali", jpeg_pixels=9))))
+        for device in ("cpu", "auto")
+    }
+    assert said["cpu"].startswith("device 'cpu': gpu.resize and gpu.jpeg_pixels")
+    if not has_driver():
+        assert said["auto"].startswith("cpu: no GPU is used: there is no NVIDIA driver")
 
 
 @without_gpu

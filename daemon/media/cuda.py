@@ -8,6 +8,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from daemon.media.choice import Choice
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
 from daemon.media.cupy_card import CupyCard
@@ -21,12 +22,12 @@ _SAMPLE_PACKETS = 64  # in which a first picture must come out
 _CHROMA = {(8, 8): 420, (8, 16): 422, (16, 16): 444}  # by the size of chroma for 16x16 of luma
 
 
-def open_cuda(number: int = 0) -> "Cuda":
+def open_cuda(choice: Choice) -> "Cuda":
     """Raises DeviceMissing, which says what is missing and what to do."""
     check_driver()
     video_codec()
-    card = CupyCard(number)
-    capabilities(number)["h264", 420, 8]  # loads the decoding library, or says that it is missing
+    card = CupyCard(choice.card, choice.resize)
+    capabilities(choice.card)["h264", 420, 8]  # loads the decoding library, or says that it is missing
     return Cuda(card)
 
 

@@ -1,17 +1,21 @@
 """A card as CuPy gives it: streams, memory, and the resize of `kernels`. Imported only where CUDA is asked for."""
 
 import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from daemon.errors import DeviceMissing
+from daemon.media.choice import Resize
 from daemon.media.colour import Colour
 from daemon.media.device import Pixels
 from daemon.media.geometry import Size
 from daemon.media.nvidia import cupy
 from daemon.media.surface import Block, Kind, Lane, Surface
-from kernels.resize import Format, Job, resize, stacked
+from kernels import dali
+from kernels import resize as kernel
+from kernels.resize import Format, Job, stacked
 from kernels.resize import Surface as Planes
 
 _FORMATS: dict[tuple[int, bool], Format] = {
@@ -22,6 +26,10 @@ _FORMATS: dict[tuple[int, bool], Format] = {
     (444, False): "yuv444",
     (444, True): "yuv444_16",
 }
+
+
+# The same call twice: on a CuPy stream, from decoded surfaces to pictures.
+_RESIZES: dict[Resize, Callable[[Sequence[Job], Any], None]] = {"kernel": kernel.resize, "dali": dali.resize}
 
 
 class CupyBlock:
@@ -49,8 +57,9 @@ class CupyLane:
 class CupyCard:
     """Raises DeviceMissing where there is no card of that number that works."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, resize: Resize = "kernel") -> None:
         self._cupy = cupy()
+        self._resize = _RESIZES[resize]
         self._cupyx = importlib.import_module("cupyx")
         self.number = number
         runtime = self._cupy.cuda.runtime
@@ -80,7 +89,7 @@ class CupyCard:
         # On the lane of the session: behind the copy of the surface, and behind nothing else.
         with lane.device, lane.stream:
             there = self._cupy.empty((size[1], size[0], 3), np.uint8)
-            resize([_job(surface, size, colour, int(there.data.ptr))], lane.stream)
+            self._resize([_job(surface, size, colour, int(there.data.ptr))], lane.stream)
             picture: Pixels = self._cupyx.empty_pinned(there.shape, np.uint8)
             there.get(stream=lane.stream, out=picture, blocking=False)
             lane.stream.synchronize()
