@@ -32,11 +32,13 @@ from time import perf_counter
 from typing import Any
 
 from bench import films
+from bench.asked import Asked, Row
 from bench.bars import chart
 from bench.bound import times as bound_times
 from bench.card import Watch
 from bench.crew import CannotMeasure, Crew, middle, rates
-from bench.others import ALL, Asked, Row, apart
+from bench.jpeg import crossing
+from bench.others import ALL, apart
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
@@ -116,6 +118,7 @@ def main() -> None:
     measuring = Measuring(deadline)
     with Watch(_index(asked.device)) as watch:
         measure(asked, card["engines"], measuring, watch)
+    result["gpu.jpeg_pixels"] = jpeg_pixels(measuring.rows)
     whole = watch.between(0, perf_counter())
     if whole["NVDEC %"] is None:
         measuring.missing["NVDEC utilisation"] = "nvidia-smi is not there, or does not say"
@@ -278,6 +281,16 @@ def named(title: str, rows: Iterable[Row]) -> list[Row]:
     """Rows of others, those that make the same pictures under the name that ours have."""
     ours = {what for _, _, what in WAYS}
     return [row | {"what": f"{title}, {row['what']}"} if row["what"] in ours else row for row in rows]
+
+
+def jpeg_pixels(rows: list[Row]) -> dict[str, int | None]:
+    """What to set it to: from how many pixels on nvImageCodec is faster than Pillow."""
+    cores = len(os.sched_getaffinity(0))
+    found = {f"{who} each": crossing(rows, threads) for who, threads in (("1 thread", 1), (f"{cores} threads", cores))}
+    for who, pixels in found.items():
+        said = "nowhere, or not measured" if pixels is None else f"from {pixels} pixels on"
+        print(f"  JPEG by nvImageCodec is faster than by Pillow, {who}: {said}", flush=True)
+    return found
 
 
 def compared(rows: list[Row]) -> list[Row]:

@@ -31,9 +31,10 @@ from daemon.errors import DeviceLost, DeviceMissing
 from daemon.job import Job
 from daemon.media import cuda, nvidia
 from daemon.media.cpu import CpuDevice
-from daemon.media.cuda import Cuda
+from daemon.media.cuda import Cuda, LargeJpeg
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import CardLost, Device
+from daemon.media.encode import encode
 from daemon.media.nvdec import Capability, Pool, Session, capabilities
 from daemon.media.plan import How, Instant, Run, plan
 from daemon.media.reading import Shown
@@ -294,6 +295,42 @@ def test_a_resize_that_fails(clip_folder: Path) -> None:
 def test_a_lost_card_is_no_reason_to_go_on(clip_folder: Path) -> None:
     with pytest.raises(CardLost):
         render(make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL], hardware=Cuda(HostCard("card")))
+
+
+class _Jpeg:
+    """Pillow in the place of nvImageCodec, and how large the pictures were; `broken`: after so many of them."""
+
+    def __init__(self, broken: int = 1000) -> None:
+        self.broken = broken
+        self.sizes: list[tuple[int, int]] = []
+
+    def encode(self, picture: Any, quality: int) -> bytes:
+        self.sizes.append((picture.shape[1], picture.shape[0]))
+        if len(self.sizes) > self.broken:
+            raise RuntimeError("no more")
+        return encode(picture, "jpeg", quality)
+
+
+JPEGS = (
+    {"output": "sprite", "name": "sheets", "count": 20, "columns": 5, "rows": 2, "width": 64},
+    {**THUMBNAIL, "format": "jpeg"},
+)
+
+
+def test_large_jpeg_is_made_by_the_card(clip_folder: Path) -> None:
+    jpeg = _Jpeg()
+    path = make(BY_NAME["h264"], clip_folder).path
+    rendered = render(path, JPEGS, hardware=Cuda(HostCard(), LargeJpeg(jpeg, 65 * 36)))
+    assert rendered.fallbacks == []
+    assert jpeg.sizes == [(320, 72)] * 2, "the sheets, not the small picture"
+    assert sorted(rendered.files) == ["one.jpg", "sheets-000.jpg", "sheets-001.jpg", "sheets.vtt"]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_jpeg_that_fails(broken: int, clip_folder: Path) -> None:
+    """With a sheet sent already, or none: the CPU makes all of them."""
+    path = make(BY_NAME["h264"], clip_folder).path
+    check_fallback(path, "error", Cuda(HostCard(), LargeJpeg(_Jpeg(broken), 65 * 36)), JPEGS[:1])
 
 
 def test_reports_name_the_card(clip_folder: Path) -> None:

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from daemon.errors import SourceRefused
 from daemon.media.colour import Colour, colour_of
-from daemon.media.device import Decoder, Device, Frame, Look, Packets, Pixels
+from daemon.media.device import RGB, Decoder, Device, Frame, Look, Packets, Pixels
 from daemon.media.geometry import MAX_PIXELS, Size
 from daemon.media.orientation import orientation_of
 from daemon.media.scale import scale
@@ -42,6 +42,9 @@ class CpuDevice:
 
     def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
         return scale(_own(frame), size, colour)
+
+    def jpeg(self, picture: RGB, quality: int) -> bytes | None:
+        return None
 
 
 class CpuDecoder:

@@ -86,6 +86,9 @@ class Device(Protocol):
         """The whole frame as it lies in memory (not turned), in sRGB: uint8 (height, width, 3), or 4 with straight
         alpha where some of it is transparent."""
 
+    def jpeg(self, picture: RGB, quality: int) -> bytes | None:
+        """The picture as JPEG, quality 1 to 100; None where pictures of its size are better left to Pillow."""
+
 
 class Hardware(Protocol):
     """What the devices of sources come from, for the life of a process. `note`: why it was chosen, empty where it was

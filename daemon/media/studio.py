@@ -13,7 +13,7 @@ import numpy as np
 from daemon.job import Format
 from daemon.media.demux import Facts
 from daemon.media.device import RGB, Device, Frame, Look, Pixels
-from daemon.media.encode import encode
+from daemon.media.encode import DEFAULT_QUALITY, check_side, encode
 from daemon.media.geometry import Layout, Size, display_size
 
 
@@ -88,7 +88,12 @@ class Studio:
 
     def encode(self, picture: Pixels, format: Format, quality: int | None) -> bytes:
         with self.clock.timing("encode"):
-            return encode(picture, format, quality)
+            by_device = self._jpeg(picture, quality) if format == "jpeg" else None
+            return by_device or encode(picture, format, quality)
+
+    def _jpeg(self, picture: RGB, quality: int | None) -> bytes | None:
+        check_side((picture.shape[1], picture.shape[0]), "jpeg")
+        return self.device.jpeg(picture, DEFAULT_QUALITY["jpeg"] if quality is None else quality)
 
     def _shape(self, view: View, layout: Layout) -> Pixels:
         width, height = layout.scaled

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.media.colour import Colour
-from daemon.media.device import Pixels
+from daemon.media.device import RGB, Pixels
 from daemon.media.geometry import Size
 
 
@@ -73,6 +73,13 @@ class Surface:
     def is_corrupt(self) -> bool:
         """NVDEC conceals what is damaged and says nothing."""
         return False
+
+
+class JpegEncoder(Protocol):
+    """Of one card, for several threads."""
+
+    def encode(self, picture: RGB, quality: int) -> bytes:
+        """From memory of the host."""
 
 
 class Card(Protocol):
