@@ -333,6 +333,16 @@ def test_jpeg_that_fails(broken: int, clip_folder: Path) -> None:
     check_fallback(path, "error", Cuda(HostCard(), LargeJpeg(_Jpeg(broken), 65 * 36)), JPEGS[:1])
 
 
+def test_all_outputs_of_a_frame_are_shaped_at_once(clip_folder: Path) -> None:
+    card = HostCard()
+    at = {**THUMBNAIL, "format": "jpeg"}
+    others = ({**at, "name": "two", "width": 32, "height": 18}, {**at, "name": "three", "fit": "cover"}, at)
+    rendered = render(make(BY_NAME["h264"], clip_folder).path, (*others, SERIES), hardware=Cuda(card))
+    assert [sizes for sizes in card.shaped if len(sizes) > 1] == [[(32, 18), (64, 36)]], "those at one instant"
+    assert len(card.shaped) == 1 + 12
+    assert len(rendered.files) == 3 + 12 + 1
+
+
 def test_reports_name_the_card(clip_folder: Path) -> None:
     rendered = render(
         make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL, SERIES], threads=2, hardware=Cuda(HostCard())

@@ -61,11 +61,33 @@ def test_pictures_are_those_of_the_reference(by: Resize, depth: int, cupy: HostC
         need_dali()
     card = CupyCard(0, by)
     surface, planes = decoded(card, 320, 180, depth)
-    picture = card.resize(surface, (64, 36), SDR)
+    (picture,) = card.resize(surface, [(64, 36)], SDR)
     expected = quantise(resize_yuv(*planes, (64, 36), matrix="bt709", depth=depth, filter="lanczos3"))
     # At the edges DALI repeats samples where ours cut the window.
     inside = np.s_[4:-4, 4:-4] if by == "dali" else np.s_[:]
     assert np.abs(picture[inside].astype(int) - expected[inside]).max() <= 1
+
+
+@pytest.mark.parametrize("by", ["kernel", "dali"])
+def test_all_sizes_are_made_together_as_one_by_one(by: Resize, cupy: HostCupy) -> None:
+    """By one launch, one copy to the host and one wait."""
+    if by == "dali":
+        need_dali()
+    card = CupyCard(0, by)
+    surface, _ = decoded(card, 320, 180)
+    sizes = [(64, 36), (1, 1), (321, 77), (64, 36), (160, 90)]
+    alone = [card.resize(surface, [size], SDR)[0] for size in sizes]
+    cupy.pictures.clear()
+    cupy.copies.clear()
+    stream = surface.lane.stream  # type: ignore[attr-defined]
+    waits = stream.waits
+    together = card.resize(surface, sizes, SDR)
+    assert cupy.pictures == [len(sizes)]
+    assert cupy.copies == [(stream.ptr, sum(3 * width * height for width, height in sizes))]
+    assert stream.waits == waits + (1 if by == "kernel" else 2), "DALI's own memory is waited for besides"
+    for one, other, (width, height) in zip(alone, together, sizes, strict=True):
+        assert one.shape == other.shape == (height, width, 3)
+        assert (one == other).all()
 
 
 def test_it_is_dali_that_shrinks_where_it_is_asked_for(cupy: HostCupy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +102,7 @@ def test_it_is_dali_that_shrinks_where_it_is_asked_for(cupy: HostCupy, monkeypat
     monkeypatch.setattr(dali, "resampled", noted)
     for by, times in (("kernel", 0), ("dali", 2)):
         card = CupyCard(0, by)  # which makes a first picture
-        card.resize(decoded(card, 64, 32)[0], (16, 8), SDR)
+        card.resize(decoded(card, 64, 32)[0], [(16, 8)], SDR)
         assert len(asked) == times
 
 

@@ -132,8 +132,8 @@ def _shown(path: Path, seconds: list[Fraction], how: How, hardware: Any) -> dict
         for run in plan(instants, group_of, 2 / facts.time_base):
             for picture in track.frames(run):
                 # At once: the surface that NVDEC decoded to is used again.
-                number = read_number(device.resize(picture.frame, (160, 120), track.look(picture.frame).colour))
-                found[instants[picture.instant]] = number
+                (small,) = device.resize(picture.frame, [(160, 120)], track.look(picture.frame).colour)
+                found[instants[picture.instant]] = read_number(small)
     return found
 
 

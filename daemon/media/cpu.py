@@ -3,7 +3,7 @@
 The scaling call is chosen by `bench/scalers.py`, which holds it against the NumPy reference in `kernels`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 from av.packet import Packet
@@ -40,8 +40,9 @@ class CpuDevice:
             sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio,
         )
 
-    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
-        return scale(_own(frame), size, colour)
+    def resize(self, frame: Frame, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        own = _own(frame)
+        return [scale(own, size, colour) for size in sizes]
 
     def jpeg(self, picture: RGB, quality: int) -> bytes | None:
         return None

@@ -1,6 +1,6 @@
 """An NVIDIA card: NVDEC decodes, the kernel shrinks, and what neither is right for is left to the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -116,11 +116,11 @@ class CudaDevice:
     def look(self, frame: Frame, stream: VideoStream) -> Look:
         return self._look
 
-    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
+    def resize(self, frame: Frame, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
         if not isinstance(frame, Surface):
             raise TypeError("the card shapes the frames that it decoded")
         with self._told("a picture"):
-            return self._card.resize(frame, size, colour)
+            return self._card.resize(frame, sizes, colour)
 
     def jpeg(self, picture: RGB, quality: int) -> bytes | None:
         large = self._jpeg

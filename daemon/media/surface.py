@@ -1,5 +1,6 @@
 """Decoded pictures in the memory of a card, and what is asked of that card. No CUDA here: only its shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,5 +94,5 @@ class Card(Protocol):
     def works(self) -> bool:
         """False once an error has made all later calls fail: only a new process helps."""
 
-    def resize(self, surface: Surface, size: Size, colour: Colour) -> Pixels:
-        """The whole surface in sRGB, uint8 (height, width, 3), in memory of the host."""
+    def resize(self, surface: Surface, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        """For each size the whole surface in sRGB, uint8 (height, width, 3), in memory of the host."""
