@@ -18,6 +18,7 @@
     nvdec.py      packets to surfaces
     bitstream.py  packets as NVDEC wants them
     nal.py        the units of H.264 and HEVC
+    av1.py        the units of AV1
     disposable.py pure: packets that nothing refers to
     nvimgcodec.py large pictures to JPEG
     cards.py      which GPUs there are, and whether they decode; a program of its own, for `thumbd check`

@@ -1,7 +1,7 @@
 """A card as CuPy gives it: streams, memory, and the resize of `kernels`. Imported only where CUDA is asked for.
 
-All pictures of one frame are made in one launch and cross to the host in one copy. Those of several frames are not: each
-frame lies on the stream of its session, and streams would have to wait for each other; frames, 3 MB each at 1080p and
+All pictures of one frame are made in one launch and cross to the host in one copy. Those of several frames are not:
+each lies on the stream of its session, and streams would have to wait for each other; frames, 3 MB each at 1080p and
 24 MB of 4K in 10 bit, would be held until the last one of a batch is decoded, which in `exact` takes the longest; and
 keyframe pictures come from runs of a single packet, which threads take one by one so that all are busy to the end. What
 it could save is a launch and a wait for each picture, tens of microseconds beside the millisecond that an engine of
