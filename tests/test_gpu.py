@@ -212,6 +212,11 @@ CHARTS = [
     Chart("hevc-10-full", ".mp4", "libx265", "yuv420p10le", "709", True, tags=tags(2, 1, 1, 1), options=X265),
     Chart("hevc-10-601-hd", ".mp4", "libx265", "yuv420p10le", "601", tags=tags(1, 6), size=(192, 720), options=X265),
     Chart("h264-1080", ".mp4", "libx264", "yuv420p", "709", size=(1920, 1080), options=X264),  # coded as 1088 lines
+    *(
+        Chart(f"siting-{name}", ".mp4", "libx264", "yuv420p", "601", options=(*X264, ("x264-params", f"chromaloc={n}")))
+        for n, name in enumerate(("left", "center", "topleft", "top"))
+    ),
+    Chart("siting-of-vp9", ".webm", "libvpx-vp9", "yuv420p", "601", options=(("lossless", "1"), ("cpu-used", "8"))),
     Chart("cropped", ".mp4", "libx264", "yuv420p", "601", size=(190, 150), options=X264),
     replace(PQ, signal=np.repeat(pq(NITS)[:, None], 3, axis=1)),
     replace(HLG, signal=np.repeat(hlg((NITS / 1000) ** (1 / 1.2))[:, None], 3, axis=1)),

@@ -24,6 +24,7 @@
     cards.py      which GPUs there are, and whether they decode; a program of its own, for `thumbd check`
     colour.py     what a frame's samples mean
     orientation.py    how it is to be turned and mirrored
+    siting.py     where its chroma stands
     scale.py      frames to small sRGB pictures with libswscale
     deinterlace.py    interlaced frames to progressive ones
     reading.py    one reading of the packets around some instants, and the decoding of those that they need

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import av
@@ -19,6 +19,7 @@ from daemon.media.geometry import MAX_PIXELS, Size
 from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities
 from daemon.media.nvidia import check_driver, first_line, video_codec
 from daemon.media.nvimgcodec import NvJpeg
+from daemon.media.siting import siting_of
 from daemon.media.surface import Card, JpegEncoder, Kind, Surface
 
 _SAMPLE_PACKETS = 64  # in which a first picture must come out
@@ -67,7 +68,9 @@ class Cuda:
             raise Unfit("times", "its packets do not tell when their frames are shown")
         frame = _sample(stream, packets())
         kind = self._kind(codec, stream, frame)
-        return CudaDevice(self.name, self._card, self._pool, kind, CpuDevice().look(frame, stream), self._jpeg)
+        look = CpuDevice().look(frame, stream)
+        look = replace(look, colour=replace(look.colour, siting=siting_of(frame)))
+        return CudaDevice(self.name, self._card, self._pool, kind, look, self._jpeg)
 
     def _kind(self, codec: str, stream: VideoStream, frame: VideoFrame) -> Kind:
         format = frame.format

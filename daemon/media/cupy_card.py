@@ -152,4 +152,5 @@ def _job(surface: Surface, size: Size, colour: Colour, out: int) -> Job:
         primaries=colour.primaries,
         transfer=colour.transfer,
         peak=colour.peak,
+        siting=colour.siting,
     )
