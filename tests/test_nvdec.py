@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import standin
+from deliberate import ENVIRONMENT
 
 from daemon.app import build_worker
 from daemon.config import GpuSettings, Settings
@@ -44,7 +45,9 @@ def test_on_the_stand_in(tmp_path: Path) -> None:
             pytest.fail(reason)
         pytest.skip(reason)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(standin.build(tmp_path))}
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(TESTS / "on_standin.py")]
+    plugins = ["no:cacheprovider", *(["deliberate"] if ENVIRONMENT in os.environ else [])]
+    options = [word for plugin in plugins for word in ("-p", plugin)]
+    command = [sys.executable, "-m", "pytest", "-x", *options, str(TESTS / "on_standin.py")]
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
