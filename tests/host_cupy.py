@@ -102,9 +102,6 @@ class HostCupy:
         assert self.current, "memory belongs to the stream that is current when it is taken"
         return HostArray(self, np.empty(shape, dtype))
 
-    def full(self, shape: Any, value: int, dtype: Any) -> HostArray:
-        return HostArray(self, np.full(shape, value, dtype))
-
     def from_dlpack(self, tensor: Any) -> HostArray:
         return HostArray(self, np.asarray(tensor))
 

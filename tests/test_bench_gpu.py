@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import asked, card, gpu, jpeg, others
+from bench import asked, card, correctness, gpu, jpeg, others
 from bench.asked import Asked
 from bench.bars import chart
 from bench.card import Sample, Watch, samples
+from bench.correctness import told
 from bench.crew import CannotMeasure, Crew, Turn, middle, rates, summed
-from bench.gpu import Measuring, Team, compared, teams, told
+from bench.gpu import Measuring, Team, compared, teams
 from daemon.demo.film import make_film
 from daemon.media import nvidia
 
@@ -341,8 +342,8 @@ def test_correctness_comes_from_the_tests_themselves(monkeypatch: pytest.MonkeyP
         Path(report).write_text(JUNIT)
         return SimpleNamespace(returncode=1, stdout="")
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
-    found = gpu.correctness("cuda:1")
+    monkeypatch.setattr(correctness.subprocess, "run", run)
+    found = correctness.correctness("cuda:1")
     assert found["least PSNR against the CPU path, dB"] == 39.0
     assert (seen["env"]["GPU_TESTS_ON"], seen["env"]["REQUIRE_GPU"]) == ("cuda:1", "1")
     assert "tests/test_gpu.py" in seen["words"]

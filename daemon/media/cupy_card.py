@@ -121,7 +121,7 @@ class CupyCard:
         try:
             lane = CupyLane(self.number)
             with lane.device, lane.stream:
-                grey = self._cupy.full(kind.bytes, 128, np.uint8)
+                grey = self._cupy.asarray(np.full(kind.bytes, 128, np.uint8))
                 surface = Surface(0, kind, lane, lane.copy(int(grey.data.ptr), kind.bytes))
                 (picture,) = self.resize(surface, [(16, 16)], Colour(matrix="bt709", full_range=False))
         except Exception as error:  # noqa: BLE001  compilers, drivers and allocators raise what they like
