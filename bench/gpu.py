@@ -131,7 +131,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda:0", help="cuda:N, or cpu to try the command (default cuda:0)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
-    parser.add_argument("--limit", type=float, default=420.0, help="seconds after which nothing more is begun")
+    parser.add_argument("--limit", type=float, default=400.0, help="seconds after which nothing more is begun")
     parser.add_argument("--turns", type=int, default=3, help="turns of each, the median counts (default 3)")
     parser.add_argument("--seconds", type=float, default=2.5, help="of one turn of a crew (default 2.5)")
     parser.add_argument("--media", type=Path, help="a film of your own instead of the made H.264 one")
