@@ -121,7 +121,7 @@ def sent_by_the_cpu(clip: Clip, seconds: Sequence[Fraction]) -> int:
 
 DECODED = [
     *("h264", "h264-nonref-b", "h264-open-gop", "h264-open-gop-ts", "h264-negative-cts", "h264-edit", "h264-vfr-mkv"),
-    *("h264-ts", "h264-flv", "hevc", "hevc-open-gop", "hevc-open-gop-ts", "vp9-alt-ref", "mpeg2-ts", "vp8"),
+    *("h264-ts", "h264-flv", "hevc", "hevc-open-gop", "hevc-open-gop-ts", "vp9-alt-ref", "mpeg2-ts", "vp8", "av1"),
 ]
 
 

@@ -45,6 +45,7 @@ class NvJpeg:
         )
         with self._lock:
             made: Any = self._encoder.encode(codec.as_image(np.ascontiguousarray(picture)), "jpeg", params=asked)
-        if made is None:  # that is all it says
+        data = b"" if made is None else bytes(memoryview(made))  # None is all that it says of a failure
+        if not data:
             raise RuntimeError(f"nvImageCodec made nothing of a picture of {picture.shape[1]}x{picture.shape[0]}")
-        return bytes(memoryview(made))
+        return data

@@ -99,7 +99,7 @@ class Studio:
     def encode(self, picture: Pixels, format: Format, quality: int | None) -> bytes:
         with self.clock.timing("encode"):
             by_device = self._jpeg(picture, quality) if format == "jpeg" else None
-            return by_device or encode(picture, format, quality)
+            return encode(picture, format, quality) if by_device is None else by_device
 
     def _jpeg(self, picture: RGB, quality: int | None) -> bytes | None:
         check_side((picture.shape[1], picture.shape[0]), "jpeg")
