@@ -24,6 +24,7 @@ from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import errands, table
 from daemon.jobs.retry import Policy
+from daemon.media.choice import Choice
 from daemon.metrics import Metrics
 from daemon.owed.delivery import Deliveries, Endpoints
 from daemon.owed.expiry import Expiry
@@ -63,7 +64,8 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
         if metrics is not None:
             metrics.worker_exits.labels(reason).inc()
 
-    return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+    choice = Choice(settings.device, settings.gpu.resize, settings.gpu.jpeg_pixels)
+    return Worker(str(choice), Watch(settings.job.stall, settings.job.timeout), exited)
 
 
 def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metrics: Metrics | None = None) -> Sources:

@@ -27,6 +27,7 @@ from pydantic_settings import (
 from daemon.addresses import Hosts
 from daemon.errors import Failure
 from daemon.job import explain
+from daemon.media.choice import Resize
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -50,6 +51,13 @@ class BadSettings(Failure):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GpuSettings(_Section):
+    """What is for cards alone; with `device` cpu it has to be left out."""
+
+    resize: Resize = "kernel"
+    jpeg_pixels: Annotated[int, Field(ge=0)] = 0
 
 
 class SpoolSettings(_Section):
@@ -222,6 +230,7 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=64)] = 0
     grace: Positive = 30.0
     database: str = "sqlite:///thumbd-data/thumbd.db"
+    gpu: GpuSettings = GpuSettings()
     spool: SpoolSettings = SpoolSettings()
     store: StoreSettings = StoreSettings()
     sources: SourcesSettings = SourcesSettings()

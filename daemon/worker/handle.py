@@ -46,9 +46,9 @@ class Watch:
 
 
 class Worker:
-    """One worker process. `exited` is told how it ended: `ok`, `signal`, `timeout`, `lied`, or `device` where its card
-    was lost. After three such ends in a row, by deaths or by starts that do not find the card again, it has no card any
-    more and goes on with the CPU."""
+    """One worker process. `device`: what it is to work with, a `daemon.media.choice.Choice` in a word. `exited` is told
+    how it ended: `ok`, `signal`, `timeout`, `lied`, or `device` where its card was lost. After three such ends in a
+    row, by deaths or by starts that do not find the card again, it has no card any more and goes on with the CPU."""
 
     def __init__(
         self, device: str, watch: Watch, exited: Callable[[str], None], command: Sequence[str] = COMMAND

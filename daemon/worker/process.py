@@ -1,5 +1,5 @@
 """The worker's side: `python -m daemon.worker.process DESCRIPTOR PARENT DEVICE`: its end of the wire, the process id
-of its parent, and what to decode and shape with.
+of its parent, and what to decode and shape with (`daemon.media.choice`).
 
 It gets open descriptors, never paths or keys. It imports all it needs before it says that it is ready, and opens no
 file and no connection of its own from there on. It ends at end of file on its wire, and when its parent dies.
