@@ -222,6 +222,7 @@ class Folder:
         target = self.root / destination
         manifest, fresh = target / MANIFEST, target / f"{_ASIDE}fresh"
         with _store_failures(f"removing what expired in {destination}"):
+            fresh.unlink(missing_ok=True)  # somebody died over it
             with contextlib.suppress(FileNotFoundError):
                 text = manifest.read_bytes()
                 if (left := rewrite(text)) is None:
