@@ -181,7 +181,7 @@ def test_an_organisation_is_what_it_was_made_as(catalogue: Catalogue) -> None:
     assert one is not None and two is not None
     assert (one.roots, one.max_running) == ((Path("/media/a"), Path("/media/b")), None)
     assert (two.roots, two.max_running) == (None, 3)
-    assert len(one.webhook_secret) == 32 and one.webhook_secret != two.webhook_secret
+    assert len(bytes.fromhex(one.webhook_secret)) == 32 and one.webhook_secret != two.webhook_secret
     assert catalogue(organisations.caps) == {"two": 3}
 
 
@@ -559,4 +559,4 @@ def test_secrets_are_in_no_text(signer: Signer, catalogue: Catalogue) -> None:
     assert "oneone" not in repr(signer) and "twotwo" not in str(signer)
     catalogue.add("one")
     organisation = catalogue(organisations.get, "one")
-    assert organisation is not None and repr(organisation.webhook_secret) not in repr(organisation)
+    assert organisation is not None and organisation.webhook_secret not in repr(organisation)
