@@ -6,7 +6,6 @@ import signal
 import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -244,7 +243,6 @@ def test_who_waits_hears_what_is_known_when_the_daemon_stops(tmp_path: Path, cli
         route = 'thumbd_http_requests_total{code="202",method="POST",route="/jobs"}'
         until(lambda: door.daemon.metrics().get(route), "the job is accepted")
         until(lambda: connections(door) >= 7, "all are there")
-        begun = time.monotonic()
         door.daemon.signal(signal.SIGTERM)
         for thread in waiting:
             thread.join(PATIENCE)
@@ -255,7 +253,6 @@ def test_who_waits_hears_what_is_known_when_the_daemon_stops(tmp_path: Path, cli
         site.put_out("hold-work")
         (site.fuses / "work.held").unlink()
         assert door.daemon.exit_code() == 0
-        assert time.monotonic() - begun < 20
         assert heard(idle) == b""
         idle.close()
         torn.close()
