@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
     CompoundSelect,
     Connection,
@@ -19,6 +18,7 @@ from sqlalchemy import (
     delete,
     insert,
     literal,
+    or_,
     select,
     union_all,
     update,
@@ -44,6 +44,14 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Of a thumbnail in a list: what is made from a file that is registered twice is there for each of its videos."""
+
+    id: str
+    video: str
+
+
+@dataclass(frozen=True)
 class Columns:
     """What may be asked of a thumbnail."""
 
@@ -66,14 +74,19 @@ def of_ids(connection: Connection, org: str, channel: str, ids: Sequence[str]) -
 
 
 def latest(
-    connection: Connection, org: str, *, video: str | None, channel: str | None, before: str | None, most: int
+    connection: Connection, org: str, *, video: str | None, channel: str | None, after: Place | None, most: int
 ) -> list[Thumbnail]:
-    """The newest first, of a video and of a channel where these are named: those older than the one with the id
-    `before`."""
+    """The newest first, of a video and of a channel where these are named: those that come after `after`."""
 
     def chosen(of: Columns) -> ColumnElement[bool]:
-        named = [column == name for column, name in ((of.video, video), (of.channel, channel)) if name is not None]
-        return and_(of.org == org, *named, *([of.id < before] if before is not None else []))
+        conditions = [of.org == org]
+        conditions += [
+            column == name for column, name in ((of.video, video), (of.channel, channel)) if name is not None
+        ]
+        if after is not None:
+            conditions.append(of.id <= after.id)
+            conditions.append(or_(of.id < after.id, of.video > after.video))
+        return and_(*conditions)
 
     return _found(connection, chosen, most)
 
@@ -117,7 +130,9 @@ def _found(
 ) -> list[Thumbnail]:
     """The newest first; those of several videos once for each, by the ids of the videos."""
     every = _every(chosen)
-    rows = connection.execute(every.order_by(every.selected_columns.id.desc(), every.selected_columns.video).limit(most))
+    rows = connection.execute(
+        every.order_by(every.selected_columns.id.desc(), every.selected_columns.video).limit(most)
+    )
     return [
         Thumbnail(row.id, row.org, row.channel, row.video, row.created_at, row.path, bool(row.uploaded)) for row in rows
     ]
@@ -128,28 +143,28 @@ def _every(chosen: Callable[[Columns], ColumnElement[bool]]) -> "CompoundSelect[
     by_revision = artifacts.c.revision == videos.c.revision
     by_identity = and_(artifacts.c.revision.is_(None), artifacts.c.identity == videos.c.identity)
     shown = and_(artifacts.c.published, artifacts.c.removed.is_(False), artifacts.c.output == THUMBNAIL)
-    made_of = [artifacts.join(videos, and_(artifacts.c.org == videos.c.org, same)) for same in (by_revision, by_identity)]
-    uploaded_for = uploads.join(videos, and_(uploads.c.org == videos.c.org, uploads.c.video == videos.c.id))
-    of_video = (videos.c.org, videos.c.id, videos.c.channel)
-    made = _select(artifacts, *of_video, chosen, uploaded=False).where(shown)
-    of_channel = (uploads.c.org, uploads.c.video, uploads.c.channel)
+    # Concatenated, so that no planner reads all that an organisation has, instead of what its one video has.
+    of_video = (videos.c.org.concat(""), videos.c.id, videos.c.channel)
+    made = [
+        _select(artifacts, Columns(artifacts.c.id, *of_video), chosen, uploaded=False)
+        .select_from(artifacts.join(videos, and_(artifacts.c.org == videos.c.org, same)))
+        .where(shown)
+        for same in (by_revision, by_identity)
+    ]
+    same_video = and_(uploads.c.org == videos.c.org, uploads.c.video == videos.c.id)
+    for_video = _select(uploads, Columns(uploads.c.id, *of_video), chosen, uploaded=True)
+    of_channel = Columns(uploads.c.id, uploads.c.org, uploads.c.video, uploads.c.channel)
+    for_channel = _select(uploads, of_channel, chosen, uploaded=True)
     return union_all(
-        *(made.select_from(joined) for joined in made_of),
-        _select(uploads, *of_video, chosen, uploaded=True).select_from(uploaded_for),
-        _select(uploads, *of_channel, chosen, uploaded=True).where(uploads.c.video.is_(None)),
+        *made,
+        for_video.select_from(uploads.join(videos, same_video)),
+        for_channel.where(uploads.c.video.is_(None)),
     )
 
 
 def _select(
-    table: Table,
-    org: Column[Any],
-    video: Column[Any],
-    channel: Column[Any],
-    chosen: Callable[[Columns], ColumnElement[bool]],
-    *,
-    uploaded: bool,
+    table: Table, of: Columns, chosen: Callable[[Columns], ColumnElement[bool]], *, uploaded: bool
 ) -> "Select[Any]":
-    named = (video.label("video"), channel.label("channel"), literal(uploaded).label("uploaded"))
-    own = (table.c.id, org, table.c.created_at, table.c.path)
-    # Concatenated, so that no planner reads all that an organisation has, instead of what its one video has.
-    return select(*own, *named).where(chosen(Columns(table.c.id, org.concat(""), video, channel)))
+    own = (of.id, table.c.org, table.c.created_at, table.c.path)
+    named = (of.video.label("video"), of.channel.label("channel"), literal(uploaded).label("uploaded"))
+    return select(*own, *named).where(chosen(of))
