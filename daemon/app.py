@@ -163,7 +163,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(http_app(self._service), door)} if door else {}),
+                **({"http": serve(http_app(self._service, self._settings.hesedvid.fit), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),

@@ -20,7 +20,7 @@ from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.signing import Signer
 from daemon.catalogue.videos import SCHEME, Video
 from daemon.database import Database
-from daemon.errors import Conflict, NotFound, Overloaded, SourceFailure, Unauthenticated
+from daemon.errors import Conflict, NotFound, Overloaded, QuotaExceeded, SourceFailure, Unauthenticated
 from daemon.intake.inbox import new_job
 from daemon.job import Job
 from daemon.jobs import table
@@ -89,31 +89,40 @@ class Service:
 
     async def spend(self, org: str, name: str) -> None:
         """Counts one use of an hour's allowance. Raises QuotaExceeded."""
+        await self._counting(name, lambda c: quotas.spend(c, org, name, self.terms.quotas[name]))
+
+    async def _counting(self, allowance: str | None, spend: Callable[[Connection], T]) -> T:
         try:
-            await self.ask(lambda c: quotas.spend(c, org, name, self.terms.quotas[name]))
-        except Exception:
-            self.metrics.org_throttled.labels(name).inc()
+            return await self.ask(spend)
+        except QuotaExceeded:
+            self.metrics.org_throttled.labels(allowance).inc()
             raise
 
     # Jobs.
 
-    async def submit(self, org: str, job: Job, *, via: str, spending: str | None = None) -> Known:
+    async def submit(self, org: str, job: Job, *, via: str, spending: str | None = None, again: bool = False) -> Known:
         """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
-        job that was. `spending`: the allowance that a new one costs. Raises Overloaded, QuotaExceeded."""
-        if job.id is not None and (known := await self.job(org, job.id)) is not None:
-            return known
-        if (why := self._closed()) is not None:
-            raise Overloaded(f"no jobs are taken in now: {why}", retry_after=_RETRY_AFTER)
+        job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
+        one costs. Raises Overloaded, QuotaExceeded."""
         new = new_job(job.model_copy(update={"org": org}), new_ulid())
+        closed = self._closed()
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:
-            if spending is not None and table.get(connection, org, new.id) is None:
+            known = table.get(connection, org, new.id)
+            if known is not None and not (again and known.report.status == "failed"):
+                return known, False
+            if closed is not None:
+                raise Overloaded(f"no jobs are taken in now: {closed}", retry_after=_RETRY_AFTER)
+            if spending is not None:
                 quotas.spend(connection, org, spending, self.terms.quotas[spending])
-            added = table.add(connection, new)
-            return table.get(connection, org, new.id), added
+            if known is None:
+                table.add(connection, new)
+            else:
+                table.retry(connection, org, new.id)
+            return table.get(connection, org, new.id), True
 
-        known, added = await self.ask(accept)
-        if added:
+        known, is_new = await self._counting(spending, accept)
+        if is_new:
             self.metrics.jobs_submitted.labels(via).inc()
             self._accepted()
         if known is None:

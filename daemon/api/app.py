@@ -6,15 +6,15 @@ from time import monotonic
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from daemon.api import files, native, problems
+from daemon.api import files, hesedvid, native, problems
 from daemon.metrics import Metrics
 from daemon.service import Service
 
 MAX_BODY = 1 << 20
 
 
-def http_app(service: Service) -> FastAPI:
-    """All doors in one application."""
+def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
+    """All doors in one application. `hesedvid_fit`: how its pictures come to exactly the asked size."""
     app = FastAPI(
         title="thumbd",
         version=version("thumbd"),
@@ -26,8 +26,8 @@ def http_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    for part in (native, files):
-        app.include_router(part.router)
+    for router in (native.router, files.router, hesedvid.router(hesedvid_fit)):
+        app.include_router(router)
     app.add_middleware(_Measured, metrics=service.metrics)
     return app
 

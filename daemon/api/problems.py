@@ -47,6 +47,7 @@ STATUS: dict[type[Failure], int] = {
     WorkerFailure: 503,
     Failure: 500,
 }
+_TITLES = {422: "Unprocessable Entity"}  # which Python 3.13 calls by its newer name
 _LONGEST_VALUE = 200  # characters of a wrong value that are told
 
 
@@ -118,9 +119,10 @@ def wrong(message: str, place: str, value: Any = None) -> BadRequest:
 
 
 def _response(status: int, detail: str, code: str, errors: list[ProblemError], headers: dict[str, str]) -> Response:
-    title = HTTPStatus(status).phrase
+    title = _TITLES.get(status) or HTTPStatus(status).phrase
     problem = Problem(title=title, status=status, detail=detail, code=code, errors=errors)
-    return JSONResponse(problem.model_dump(mode="json"), status, headers, MEDIA_TYPE)
+    # What is wrong now may be right in a moment: nobody may keep it.
+    return JSONResponse(problem.model_dump(mode="json"), status, {"Cache-Control": "no-store", **headers}, MEDIA_TYPE)
 
 
 def _short(value: Any) -> Any:

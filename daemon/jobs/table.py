@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, literal, or_, select, true, union_all, update
@@ -79,7 +80,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Known:
-    """What the table knows of a job, for those who ask."""
+    """What the table knows of a job, for those who ask. `job` is its JSON."""
 
     key: str
     org: str
@@ -90,6 +91,7 @@ class Known:
     pictures_made: int
     pictures_in_all: int
     created_at: float
+    job: str
     report: Report
 
 
@@ -176,6 +178,7 @@ def claim(
     return batches
 
 
+@cache  # building it takes longer than asking it
 def _next_in_line(dialect: str, each: int) -> Any:
     """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
     not with the length of their queues: the index is skipped through from one organisation to the next."""
@@ -499,7 +502,8 @@ def _known(row: Row[Any]) -> Known:
     if row.report and row.state in ENDED:
         report = Report.model_validate_json(row.report)
     else:
-        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token)
+        payload = json.loads(row.job).get("payload")
+        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token, payload=payload)
     return Known(
         key=row.key,
         org=row.org,
@@ -510,6 +514,7 @@ def _known(row: Row[Any]) -> Known:
         pictures_made=row.pictures_made,
         pictures_in_all=row.pictures_in_all,
         created_at=row.created_at,
+        job=row.job,
         report=report,
     )
 
