@@ -186,6 +186,7 @@ class Site:
             "database": f"sqlite:///{self.database}",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",
+            "grpc__listen": "",
             "workers": 1,
             "threads": 1,
             "job__retry_delay": 0.05,

@@ -7,4 +7,5 @@ bodies.py     JSON bodies: bounded, strict, every wrong field named
 native.py     thumbd's own API
 files.py      published files
 hesedvid.py   HesedVid's thumbnails
+yandex/       Yandex Cloud Video's thumbnails, over gRPC and REST
 """

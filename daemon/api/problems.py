@@ -16,6 +16,7 @@ from daemon.errors import (
     BadRequest,
     Complaint,
     Conflict,
+    FailedPrecondition,
     Failure,
     Forbidden,
     Later,
@@ -24,6 +25,7 @@ from daemon.errors import (
     QuotaExceeded,
     SourceFailure,
     SourceUnreadable,
+    StoreFailure,
     Unauthenticated,
     WorkerFailure,
 )
@@ -39,12 +41,14 @@ STATUS: dict[type[Failure], int] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    FailedPrecondition: 409,
     AtPastEnd: 422,
     SourceFailure: 422,
     QuotaExceeded: 429,
     SourceUnreadable: 503,
     Overloaded: 503,
     WorkerFailure: 503,
+    StoreFailure: 503,
     Failure: 500,
 }
 _TITLES = {422: "Unprocessable Entity"}  # which Python 3.13 calls by its newer name

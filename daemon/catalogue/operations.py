@@ -1,4 +1,4 @@
-"""What was changed, for those who ask later, or ask for the same change twice. All of them are done when they are told."""
+"""What was changed, for those who ask later, or ask for the same change twice. All of it is done when it is told."""
 
 import hashlib
 import json
@@ -43,14 +43,14 @@ class Repeat:
 
 def change(
     connection: Connection, org: str, kind: Kind, repeat: Repeat | None, make: Callable[[], Thumbnail]
-) -> tuple[Operation, bool]:
-    """Makes a change and remembers it; or the operation that was, where its request came before. Whether it was made
-    now. Raises BadRequest where the key was another request's."""
+) -> Operation:
+    """Makes a change and remembers it; or the operation that was, where its request came before. Raises BadRequest
+    where the key was another request's."""
     if repeat is not None and (before := _of_key(connection, org, repeat.key)) is not None:
         if before.request != repeat.hash:
             message = "it was given with another request before: take a new one for each request"
             raise BadRequest(f"idempotency key: {message}", [Complaint(message, "idempotency-key", repeat.key)])
-        return _operation(before), False
+        return _operation(before)
     values = {
         "id": new_ulid(),
         "org": org,
@@ -60,7 +60,7 @@ def change(
         "request_key": repeat.key if repeat else None,
         "request": repeat.hash if repeat else None,
     }
-    return _operation(connection.execute(insert(operations).values(values).returning(operations)).one()), True
+    return _operation(connection.execute(insert(operations).values(values).returning(operations)).one())
 
 
 def get(connection: Connection, org: str, id: str) -> Operation | None:

@@ -31,7 +31,7 @@ from daemon.ulid import new_ulid
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """`video` is None for one that belongs to a channel only; `path`, below the store's root, is None before its upload.
+    """`video` is None for one that belongs to a channel only; `path`, below the store's root, None before the upload;
     `created_at` in seconds since 1970."""
 
     id: str
