@@ -9,13 +9,12 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
-from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
+from starlette.types import ASGIApp
 
-from daemon.api.app import http_app
-from daemon.api.yandex.grpc import Rpc
 from daemon.api.yandex.thumbnails import Terms as ThumbnailTerms
 from daemon.api.yandex.thumbnails import Thumbnails
 from daemon.catalogue import operations
@@ -44,6 +43,9 @@ from daemon.task import Limits
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 from daemon.worker.handle import Watch, Worker
+
+if TYPE_CHECKING:
+    from daemon.api.yandex.grpc import Rpc
 
 log = structlog.get_logger()
 
@@ -179,16 +181,22 @@ class Daemon:
             closed=lambda: self._inbox.paused,
         )
 
-    def _http_app(self, service: Service, thumbnails: Thumbnails) -> FastAPI:
+    # The doors are imported where they are wanted: it takes half a second, and those without an API need none of it.
+
+    def _http_app(self, service: Service, thumbnails: Thumbnails) -> ASGIApp:
+        from daemon.api.app import http_app
+
         return http_app(service, self._settings.hesedvid.fit, thumbnails)
 
-    def _open_rpc(self, thumbnails: Thumbnails) -> Rpc | None:
+    def _open_rpc(self, thumbnails: Thumbnails) -> "Rpc | None":
         """The gRPC server, where one is wanted."""
         asked = self._settings.grpc
         if not asked.listen:
             return None
         if not self._settings.http.listen and not self._settings.http.public_url:
             log.warning("what gRPC gives out leads nowhere: set http.listen, or http.public_url")
+        from daemon.api.yandex.grpc import Rpc
+
         try:
             return Rpc(asked.listen, thumbnails, self.metrics, reflected=asked.reflection)
         except OSError as error:
@@ -201,8 +209,8 @@ class Daemon:
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
-        self._service = await self._front_door()
-        thumbnails = Thumbnails(self._service, self._darkroom, thumbnail_terms_of(self._settings))
+        self._service = service = await self._front_door()
+        thumbnails = Thumbnails(service, self._darkroom, thumbnail_terms_of(self._settings))
         self._rpc = self._open_rpc(thumbnails)
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
@@ -212,7 +220,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(self._http_app(self._service, thumbnails), door)} if door else {}),
+                **({"http": serve(self._http_app(service, thumbnails), door)} if door else {}),
                 **({"grpc": self._rpc.serve()} if self._rpc else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),

@@ -32,7 +32,6 @@ def router(thumbnails: Thumbnails) -> APIRouter:
 
     @routes.put(
         "/uploads/{id}",
-        status_code=204,
         max_body_size=_MOST,
         responses=_problems(409, 413, 415, 422, 503),
         openapi_extra={"requestBody": {"required": True, "content": {kind: {} for kind in _FORMATS}}},
@@ -47,7 +46,7 @@ def router(thumbnails: Thumbnails) -> APIRouter:
         with tempfile.TemporaryFile() as file:
             await _receive(request, file, thumbnails.terms.upload_bytes)
             await thumbnails.upload(id, format, file)
-        return Response(status_code=204)
+        return Response()
 
     @routes.api_route(
         "/thumbnails/{id}/{width}x{height}.{suffix}",
