@@ -4,7 +4,6 @@ A thumbnail is a picture that a job made of a registered video, or an upload. Th
 one is told that it does not exist. What is another organisation's looks exactly like what does not exist.
 """
 
-import base64
 import hashlib
 import os
 import re
@@ -224,20 +223,16 @@ class Thumbnails:
     # Page tokens: the last place that was shown, which only the daemon can say for this list.
 
     def _token(self, org: str, parent: Parent, last: Thumbnail) -> str:
-        mac = self.service.signer.mac(*_list(org, parent), last.id, last.video or "")
-        return base64.urlsafe_b64encode(f"{mac} {last.id} {last.video or ''}".encode()).decode()
+        video = last.video or ""
+        return f"{self.service.signer.mac(*_list(org, parent), last.id, video)}.{last.id}.{video}"
 
     def _place(self, org: str, parent: Parent, token: str) -> Place:
-        bad = _wrong("take it from the next_page_token of a page of the same list", "page_token")
         if len(token) > LONGEST_TOKEN:
             raise _wrong(f"at most {LONGEST_TOKEN} characters", "page_token")
-        try:
-            mac, id, video = base64.urlsafe_b64decode(token).decode().split(" ")
-        except ValueError:
-            raise bad from None
-        if not self.service.signer.is_mac(mac, *_list(org, parent), id, video):
-            raise bad
-        return Place(id, video)
+        mac, *place = token.split(".", 2)
+        if len(place) < 2 or not self.service.signer.is_mac(mac, *_list(org, parent), *place):
+            raise _wrong("take it from the next_page_token of a page of the same list", "page_token")
+        return Place(*place)
 
 
 def _own(connection: Connection, org: str, id: str) -> Thumbnail:
