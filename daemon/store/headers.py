@@ -4,6 +4,7 @@ The supervisor looks at every picture that a worker hands over, and never gives 
 """
 
 import struct
+from mmap import mmap
 
 from daemon.media.geometry import Size
 
@@ -28,6 +29,31 @@ def picture_header(data: bytes) -> tuple[str, Size] | None:
     except (struct.error, IndexError):
         return None
     return None
+
+
+def gif_is_whole(data: bytes | mmap) -> bool:
+    """Whether a GIF ends where a block ends. Decoders say nothing of one that was cut short."""
+    # GIF89a, appendices A and B: a screen with its colours, then blocks of one byte and sub-blocks of a byte's length.
+    try:
+        at = 13 + _gif_colours(data[10])
+        while at < len(data) and data[at] != 0x3B:
+            if data[at] == 0x2C:
+                at += 11 + _gif_colours(data[at + 9])
+            elif data[at] == 0x21:
+                at += 2
+            else:
+                return False
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return False
+    return at <= len(data)
+
+
+def _gif_colours(flags: int) -> int:
+    """Bytes of the table of colours that flags speak of."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _webp(data: bytes) -> tuple[str, Size] | None:

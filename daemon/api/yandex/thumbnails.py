@@ -5,6 +5,7 @@ one is told that it does not exist. What is another organisation's looks exactly
 """
 
 import hashlib
+import mmap
 import os
 import re
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from daemon.catalogue import operations, thumbnails, videos
 from daemon.catalogue.operations import Operation, Repeat
 from daemon.catalogue.thumbnails import Place, Thumbnail
 from daemon.darkroom import Box, Darkroom
-from daemon.errors import BadRequest, Complaint, Conflict, FailedPrecondition, NotFound, SourceRefused
+from daemon.errors import BadRequest, Complaint, Conflict, DecodeFailed, FailedPrecondition, NotFound, SourceRefused
 from daemon.job import SUFFIX
 from daemon.service import Service
-from daemon.store.headers import picture_header
+from daemon.store.headers import gif_is_whole, picture_header
 from daemon.threads import in_thread
 
 LONGEST_ID = 50  # characters
@@ -178,8 +179,7 @@ class Thumbnails:
             raise refusal
         thumbnail = await self._known(id)
         descriptor = file.fileno()
-        self._check_header(await in_thread(os.pread, descriptor, _HEADER, 0), format)
-        sha256 = (await in_thread(hashlib.file_digest, file, "sha256")).hexdigest()
+        sha256 = await in_thread(self._look, file, format)
         if thumbnail.path is None:
             facts = await self._darkroom.examine(descriptor)
             if facts.codec not in _CODECS[format]:
@@ -205,13 +205,20 @@ class Thumbnails:
             raise NotFound("this thumbnail was deleted, or its video")
         return found
 
-    def _check_header(self, head: bytes, format: Uploaded) -> None:
-        header = picture_header(head)
+    def _look(self, file: BufferedRandom, format: Uploaded) -> str:
+        """The SHA-256 of an open file, hexadecimal, once its beginning says the right things."""
+        header = picture_header(os.pread(file.fileno(), _HEADER, 0))
         if header is None or header[0] != format:
             raise _lying(format, header[0] if header else "something else")
         width, height = header[1]
         if width * height > self.terms.upload_pixels:
             raise SourceRefused(f"the picture is {width}x{height}: at most {self.terms.upload_pixels} pixels are taken")
+        if format == "gif":
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                if not gif_is_whole(data):
+                    raise DecodeFailed("the picture is cut short: send a whole one")
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _download(self, thumbnail: Thumbnail) -> Download:
         if thumbnail.path is None:
