@@ -81,12 +81,23 @@ def turned() -> bytes:
         ("png", picture(300, 200, "png", bits=8, optimize=True), (270, 180)),
         ("jpeg", picture(300, 200, "jpeg", quality=90, progressive=True), (270, 180)),
         ("jpeg", turned(), (90, 180)),
+        ("jpeg", picture(300, 200, "jpeg", icc_profile=bytes(100_000)), (270, 180)),
         ("gif", picture(300, 200, "gif"), (270, 180)),
         ("gif", animated("gif"), (40, 30)),
         ("png", animated("png"), (40, 30)),
         ("png", picture(1, 1), (1, 1)),
     ],
-    ids=["png", "png of few colours", "jpeg", "turned jpeg", "gif", "moving gif", "moving png", "one pixel"],
+    ids=[
+        "png",
+        "png of few colours",
+        "jpeg",
+        "turned jpeg",
+        "jpeg of a large profile",
+        "gif",
+        "moving gif",
+        "moving png",
+        "one pixel",
+    ],
 )
 def test_the_original_is_served_byte_for_byte_with_its_own_type(
     door: Door, format: str, original: bytes, box: tuple[int, int]

@@ -5,12 +5,12 @@ one is told that it does not exist. What is another organisation's looks exactly
 """
 
 import hashlib
-import mmap
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedRandom
+from mmap import ACCESS_READ, mmap
 from typing import Literal
 
 from sqlalchemy import Connection
@@ -29,7 +29,6 @@ LONGEST_ID = 50  # characters
 LONGEST_TOKEN = 15_000
 LARGEST_PAGE = 100
 LARGEST_BATCH = 100
-_HEADER = 64 << 10  # bytes of a picture in which its size must stand
 _ID = re.compile(r"[A-Za-z0-9._-]+")  # no other one was ever given out
 Uploaded = Literal["png", "jpeg", "gif"]
 # What the worker calls it.
@@ -206,19 +205,19 @@ class Thumbnails:
         return found
 
     def _look(self, file: BufferedRandom, format: Uploaded) -> str:
-        """The SHA-256 of an open file, hexadecimal, once its beginning says the right things."""
-        header = picture_header(os.pread(file.fileno(), _HEADER, 0))
-        if header is None or header[0] != format:
-            raise _lying(format, header[0] if header else "something else")
-        width, height = header[1]
-        if width * height > self.terms.upload_pixels:
-            raise SourceRefused(f"the picture is {width}x{height}: at most {self.terms.upload_pixels} pixels are taken")
-        if format == "gif":
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if not gif_is_whole(data):
-                    raise DecodeFailed("the picture is cut short: send a whole one")
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        """The SHA-256 of an open file, hexadecimal, once its header says the right things."""
+        if os.fstat(file.fileno()).st_size == 0:
+            raise _lying(format, "empty")
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            header = picture_header(data)
+            if header is None or header[0] != format:
+                raise _lying(format, header[0] if header else "something else")
+            width, height = header[1]
+            if width * height > (most := self.terms.upload_pixels):
+                raise SourceRefused(f"the picture is {width}x{height}: at most {most} pixels are taken")
+            if format == "gif" and not gif_is_whole(data):
+                raise DecodeFailed("the picture is cut short: send a whole one")
+            return hashlib.sha256(data).hexdigest()
 
     def _download(self, thumbnail: Thumbnail) -> Download:
         if thumbnail.path is None:
