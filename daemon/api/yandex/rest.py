@@ -30,6 +30,7 @@ _ROUTES = (
     ("GET", "/operations/{operation_id}", GET_OPERATION),
 )
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+_LONGEST_NAME = 100  # characters of a field that is told
 _KINDS = {FieldDescriptor.TYPE_STRING: "a text", FieldDescriptor.TYPE_INT64: "a whole number"}
 
 
@@ -97,7 +98,7 @@ def _message(kind: type[Message], said: Mapping[str, Any]) -> Message:
     message = kind()
     for name, value in said.items():
         if name not in known:
-            raise wrong("there is no such field", name)
+            raise wrong("there is no such field", name[:_LONGEST_NAME])
         try:
             ParseDict({name: value}, message)
         except (ParseError, ValueError, TypeError):
