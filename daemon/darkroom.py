@@ -20,6 +20,7 @@ from daemon.job import SUFFIX, Job
 from daemon.probe import facts_of
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline
+from daemon.sources import Opened
 from daemon.store.folder import Folder, Staging, folder_of
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
@@ -51,7 +52,7 @@ class Darkroom:
 
     async def examine(self, descriptor: int) -> SourceFacts:
         """Decodes an open picture. Raises a SourceFailure where it cannot be, and WorkerFailure."""
-        return await facts_of(self._line, descriptor)
+        return await facts_of(self._line, _opened(descriptor))
 
     async def keep(self, org: str, id: str, descriptor: int, suffix: str) -> str:
         """Keeps an open picture as it is; its path below the store's root. Raises StoreFailure."""
@@ -85,7 +86,7 @@ class Darkroom:
         source = await in_thread(self._store.open, original)
         try:
             with tempfile.TemporaryDirectory(prefix="thumbd-scaled-") as folder:
-                made = await self._line.make(outputs, source, Staging(Path(folder)))
+                made = await self._line.make(outputs, _opened(source), Staging(Path(folder)))
                 await in_thread(self._keep, Path(folder) / made.outputs[0].path, path)
         finally:
             os.close(source)
@@ -112,6 +113,10 @@ class Darkroom:
             making.cancel()
         await asyncio.gather(*self._making.values(), return_exceptions=True)
         await self._line.close()
+
+
+def _opened(descriptor: int) -> Opened:
+    return Opened(descriptor, os.fstat(descriptor).st_size, None)
 
 
 def _folder(org: str, id: str) -> str:

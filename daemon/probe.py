@@ -7,6 +7,7 @@ from daemon.errors import WorkerFailure
 from daemon.job import Job
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline
+from daemon.sources import Opened
 from daemon.store.folder import Staging
 from daemon.worker.handle import Worker
 
@@ -15,10 +16,10 @@ _FIRST = {"output": "thumbnail", "at": 0, "accuracy": "keyframe", "width": 16, "
 _LOOK = Job.check({"source": "video", "outputs": [_FIRST]}).outputs
 
 
-async def facts_of(line: Sideline, descriptor: int) -> SourceFacts:
+async def facts_of(line: Sideline, source: Opened) -> SourceFacts:
     """Of an open source. Raises the source's failure, and WorkerFailure."""
     with tempfile.TemporaryDirectory(prefix="thumbd-probe-") as folder:
-        made = await line.make(_LOOK, descriptor, Staging(Path(folder)))
+        made = await line.make(_LOOK, source, Staging(Path(folder)))
     if made.source is None:
         raise WorkerFailure("the worker said nothing of the source")
     return made.source
@@ -30,9 +31,9 @@ class Probe:
     def __init__(self, worker: Worker) -> None:
         self._line = Sideline(worker)
 
-    async def facts(self, descriptor: int) -> SourceFacts:
+    async def facts(self, source: Opened) -> SourceFacts:
         """Of an open source. Raises the source's failure, and WorkerFailure."""
-        return await facts_of(self._line, descriptor)
+        return await facts_of(self._line, source)
 
     async def close(self) -> None:
         await self._line.close()

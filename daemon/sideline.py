@@ -7,6 +7,7 @@ from contextlib import aclosing
 from daemon.errors import WorkerFailure
 from daemon.job import Output
 from daemon.production import Made, Production
+from daemon.sources import Opened
 from daemon.store.folder import Staging
 from daemon.task import Task
 from daemon.worker.handle import Worker
@@ -20,7 +21,7 @@ class Sideline:
         self._background = background
         self._busy = asyncio.Lock()
 
-    async def make(self, outputs: Sequence[Output], descriptor: int, staging: Staging) -> Made:
+    async def make(self, outputs: Sequence[Output], source: Opened, staging: Staging) -> Made:
         """Makes these outputs of an open source, staged. Raises the source's failure, StoreFailure and
         WorkerFailure."""
         task = Task(jobs=(tuple(outputs),), background=self._background)
@@ -29,7 +30,7 @@ class Sideline:
                 await self._worker.start()
             made: Made | None = None
             production = Production(task, [staging], lambda job, done, in_all: None)
-            async with aclosing(production.run(self._worker, descriptor)) as jobs:
+            async with aclosing(production.run(self._worker, source.descriptor, source.answers)) as jobs:
                 async for each in jobs:
                     made = each
         if made is None:
