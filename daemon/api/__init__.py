@@ -1,4 +1,4 @@
-"""The HTTP doors. Each dialect is one file that translates its words to `daemon.service` and back.
+"""The doors over HTTP and gRPC. Each dialect translates its words to `daemon.service` and back.
 
 app.py        the application: routes, limits of size and time, metrics
 problems.py   every failure as a status and application/problem+json
