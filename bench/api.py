@@ -10,24 +10,34 @@ import os
 import random
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from threading import Thread
 from time import perf_counter
 from typing import Any
 
+import grpc
 import httpx
 
 from bench import films
 from bench.bound import find, work
 from bench.cpu import RESULTS, machine
-from bench.running import Running, running
+from bench.running import Running, free_address, running
+from daemon.api.yandex.calls import BATCH, LIST
+from daemon.api.yandex.proto.thumbnail_pb2 import (
+    BatchGenerateDownloadURLsRequest,
+    BatchGenerateDownloadURLsResponse,
+    ListThumbnailRequest,
+    ListThumbnailResponse,
+)
 from daemon.catalogue import organisations
 from daemon.database import open_engine
 
 SIZE = {"width": 320, "height": 180}
 ALLOWED = "1.3 x bare libav + 30 ms"
 LEAST = 300  # answers a second for cached pictures
+MOST_MS = 50  # for the URLs of a hundred thumbnails
 
 
 def main() -> None:
@@ -43,6 +53,7 @@ def main() -> None:
     for how in ("keyframe", "exact"):
         results[f"POST to completed, {how}"] = latency(film, how, asked.turns)
     results["answers a second, one core"] = rates(film, asked.seconds)
+    results["a batch of 100 thumbnails' URLs over gRPC, one core"] = batch(film, asked.turns)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"api-{results['machine']['slug']}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
@@ -98,6 +109,50 @@ def rates(film: Path, seconds: float) -> dict[str, Any]:
             print(f"  {name:<46} {found[name]:6d} answers/s   at least {LEAST}: {kept}")
         os.sched_setaffinity(0, set(cores))
     return found
+
+
+def batch(film: Path, turns: int) -> dict[str, Any]:
+    """Milliseconds of one `BatchGenerateDownloadURLs` for a hundred thumbnails, all of whose scaled versions are there,
+    of a daemon on one core."""
+    cores, address = sorted(os.sched_getaffinity(0)), free_address()
+    with running(film.parent, cores={cores[0]}, GRPC__LISTEN=address) as daemon, client_of(daemon) as client:
+        client.put("/videos/film", json={"source": str(film)}).raise_for_status()
+        for half in range(2):
+            outputs = [
+                {"output": "thumbnail", "name": f"{half}-{n}", "at": 3 * n, "accuracy": "keyframe", **SIZE}
+                for n in range(50)
+            ]
+            job = client.post("/jobs", json={"source": "video:film", "outputs": outputs}).json()
+            assert client.get(f"/jobs/{job['id']}?wait=60").json()["status"] == "completed"
+        metadata = (("authorization", f"Bearer {client.headers['X-Api-Key']}"),)
+        with grpc.insecure_channel(address) as channel:
+            ask = channel.unary_unary(
+                BATCH.name, BATCH.request.SerializeToString, BatchGenerateDownloadURLsResponse.FromString
+            )
+            listed = channel.unary_unary(LIST.name, LIST.request.SerializeToString, ListThumbnailResponse.FromString)(
+                ListThumbnailRequest(video_id="film", page_size=100), metadata=metadata
+            )
+            wanted = BatchGenerateDownloadURLsRequest(
+                channel_id="bench", thumbnail_ids=[thumbnail.id for thumbnail in listed.thumbnails]
+            )
+            first = ask(wanted, metadata=metadata)
+            urls = [scaled.url for download in first.download_urls for scaled in download.scaled_urls]
+            with ThreadPoolExecutor(4) as pool:
+                assert all(answer.status_code == 200 for answer in pool.map(client.get, urls))
+            if len(cores) > 1:
+                os.sched_setaffinity(0, set(cores[1:]))
+            took = []
+            for _ in range(turns):
+                begun = perf_counter()
+                answer = ask(wanted, metadata=metadata)
+                took.append(perf_counter() - begun)
+                assert len(answer.download_urls) == 100 and all(each.original_url for each in answer.download_urls)
+            os.sched_setaffinity(0, set(cores))
+    found = median(took) * 1000
+    kept = "kept" if found < MOST_MS else "NOT KEPT"
+    print(f"\na batch of 100 thumbnails' URLs, {len(urls)} scaled versions there: {found:.1f} ms")
+    print(f"  less than {MOST_MS} ms: {kept}")
+    return {"ms": round(found, 2), "scaled versions": len(urls), "less than, ms": MOST_MS}
 
 
 def _rate(daemon: Running, like: httpx.Client, ask: Callable[[httpx.Client], httpx.Response], seconds: float) -> float:

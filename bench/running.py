@@ -42,6 +42,7 @@ def running(media: Path, cores: set[int] | None = None, **settings: object) -> I
             "SOURCES__ROOTS": json.dumps([str(media)]),
             "METRICS__LISTEN": listen,
             "HTTP__LISTEN": api,
+            "GRPC__LISTEN": "",
             "SPOOL__MIN_FREE_BYTES": 0,
             **settings,
         }

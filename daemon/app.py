@@ -5,17 +5,23 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
-from daemon.catalogue import organisations
+from daemon.api.yandex.thumbnails import Terms as ThumbnailTerms
+from daemon.api.yandex.thumbnails import Thumbnails
+from daemon.catalogue import operations, organisations
 from daemon.catalogue.signing import signer
+from daemon.catalogue.thumbnails import unknown
 from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
+from daemon.darkroom import Box, Darkroom, Format
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
@@ -36,6 +42,7 @@ from daemon.probe import Probe
 from daemon.service import Service
 from daemon.service import Terms as ServiceTerms
 from daemon.serving import listening_socket, serve
+from daemon.sideline import Sideline
 from daemon.sources import Sources
 from daemon.sources.files import Files
 from daemon.sources.http import Http
@@ -49,10 +56,15 @@ from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 from daemon.worker.handle import Watch, Worker
 
+if TYPE_CHECKING:
+    from daemon.api.yandex.grpc import Rpc
+
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
+_DARKROOM_SECONDS = 30.0  # for one picture, which somebody waits for
+_SWEPT_TOGETHER = 500  # thumbnails
 _EXPIRIES = 2  # at once
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
 
@@ -102,15 +114,32 @@ def build_probe(settings: Settings) -> Probe:
     return Probe(build_worker(settings.model_copy(update={"device": "cpu"})))
 
 
+def background_of(settings: Settings) -> tuple[int, int, int]:
+    """Red, green and blue of what lies under what is transparent."""
+    red, green, blue = bytes.fromhex(settings.store.background[1:])
+    return red, green, blue
+
+
+def thumbnail_terms_of(settings: Settings) -> ThumbnailTerms:
+    asked = settings.yandex
+    sizes = [box.split("x") for box in asked.boxes]
+    formats: dict[str, Format] = {"JPEG": "jpeg", "WEBP": "webp"}
+    return ThumbnailTerms(
+        boxes=[Box(int(width), int(height), formats[name]) for width, height in sizes for name in asked.formats],
+        url_life=asked.url_life,
+        upload_bytes=asked.upload_bytes,
+        upload_pixels=asked.upload_pixels,
+    )
+
+
 def terms_of(settings: Settings, owner: str) -> Terms:
-    background = bytes.fromhex(settings.store.background[1:])
     return Terms(
         owner=owner,
         lease=settings.job.lease,
         beat=min(1.0, settings.job.lease / 3),
         riders=settings.job.riders,
         threads=settings.worker_threads,
-        background=(background[0], background[1], background[2]),
+        background=background_of(settings),
         limits=Limits(
             pictures=settings.job.pictures,
             held_bytes=settings.job.held_bytes,
@@ -133,6 +162,7 @@ class Daemon:
         self._hurry = asyncio.Event()
         self._troubles: tuple[str, ...] = ("it is starting",)
         self._service: Service | None = None
+        self._rpc: Rpc | None = None
         self._full: str | None = None  # why there is no room for more jobs
 
     def stop(self) -> None:
@@ -166,6 +196,9 @@ class Daemon:
             self._promise,
         )
         self._probe = build_probe(self._settings)
+        patience = min(_DARKROOM_SECONDS, self._settings.job.timeout)
+        line = Sideline(Worker("cpu", Watch(patience, patience), lambda how: None), background_of(self._settings))
+        self._darkroom = Darkroom(self._store, line)
         self._errands = self._build_errands()
         try:
             # The first worker shows whether the wanted device is there at all.
@@ -206,14 +239,32 @@ class Daemon:
             closed=lambda: self._inbox.paused,
         )
 
-    def _http_app(self, service: Service) -> ASGIApp:
-        from daemon.api.app import http_app  # here: it takes half a second, and those without an API need none of it
+    # The doors are imported where they are wanted: it takes half a second, and those without an API need none of it.
 
-        return http_app(service, self._settings.hesedvid.fit)
+    def _http_app(self, service: Service, thumbnails: Thumbnails) -> ASGIApp:
+        from daemon.api.app import http_app
+
+        return http_app(service, self._settings.hesedvid.fit, thumbnails)
+
+    def _open_rpc(self, thumbnails: Thumbnails) -> "Rpc | None":
+        """The gRPC server, where one is wanted."""
+        asked = self._settings.grpc
+        if not asked.listen:
+            return None
+        if not self._settings.http.listen and not self._settings.http.public_url:
+            log.warning("what gRPC gives out leads nowhere: set http.listen, or http.public_url")
+        from daemon.api.yandex.grpc import Rpc
+
+        try:
+            return Rpc(asked.listen, thumbnails, self.metrics, reflected=asked.reflection)
+        except OSError as error:
+            raise BadSettings(f"grpc.listen {asked.listen}: {error}") from None
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
         self._service = service = await self._front_door()
+        thumbnails = Thumbnails(service, self._darkroom, thumbnail_terms_of(self._settings))
+        self._rpc = self._open_rpc(thumbnails)
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
         sources = self._settings.sources
@@ -223,7 +274,8 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(self._http_app(service), door)} if door else {}),
+                **({"http": serve(self._http_app(service, thumbnails), door)} if door else {}),
+                **({"grpc": self._rpc.serve()} if self._rpc else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
@@ -251,6 +303,8 @@ class Daemon:
         log.info("draining", grace=self._settings.grace)
         self._troubles = ("it is draining",)
         self.metrics.ready.set(0)
+        if self._rpc is not None:
+            await self._rpc.set_ready(False)
         self._inbox.paused = "draining"
         self._dispatcher.drain()
         if self._service is not None:
@@ -267,6 +321,7 @@ class Daemon:
         for worker in self._workers:
             await worker.kill()
         await self._probe.close()
+        await self._darkroom.close()
         with contextlib.suppress(DBAPIError, OSError):
             given_back = await self._database.run(lambda c: table.release(c, self.owner))
             await self._sweep_stagings()
@@ -345,7 +400,20 @@ class Daemon:
                 await in_thread(self._spool.forget_reports, keep.reports)
                 while await self._database.run(lambda c: table.forget(c, keep.jobs)):
                     pass
+                while await self._database.run(lambda c: operations.forget(c, keep.jobs)):
+                    pass
+                await self._sweep_kept()
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _sweep_kept(self) -> None:
+        """Takes away what is kept of thumbnails that are no more."""
+        kept = await in_thread(lambda: list(self._darkroom.kept()))
+        for first in range(0, len(kept), _SWEPT_TOGETHER):
+            some = kept[first : first + _SWEPT_TOGETHER]
+            gone = await self._database.run(partial(unknown, ids=[id for _, id in some]))
+            for org, id in some:
+                if id in gone:
+                    await self._darkroom.forget_all(org, id)
 
     async def _look(self) -> None:
         """Sees every few seconds whether it can work, and tells the metrics how things are."""
@@ -356,6 +424,8 @@ class Daemon:
             if not self._stopping.is_set():
                 self._troubles = tuple(troubles)
                 self.metrics.ready.set(not troubles)
+                if self._rpc is not None:
+                    await self._rpc.set_ready(not troubles)
                 self._pause_or_resume(troubles, self._full)
             alive = sum(worker.alive for worker in self._workers)
             self.metrics.workers.labels("up").set(alive)
@@ -428,6 +498,7 @@ class Daemon:
             "device": self._workers[0].device,
             **({"device_note": self._workers[0].note} if self._workers[0].note else {}),
             "http": self._settings.http.base_url if self._settings.http.listen else "none",
+            "grpc": self._settings.grpc.listen or "none",
             "metrics": f"http://{self._settings.metrics.listen}",
             "workers": f"{len(self._workers)} x {self._settings.worker_threads} threads",
             "pid": str(os.getpid()),

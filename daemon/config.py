@@ -176,6 +176,30 @@ class HesedVidSettings(_Section):
     fit: Literal["cover", "pad", "stretch"] = "cover"
 
 
+def _box(said: str) -> str:
+    width, parted, height = said.partition("x")
+    if not parted or not all(side.isdecimal() and 1 <= int(side) <= 4096 for side in (width, height)):
+        raise ValueError(f'write WIDTHxHEIGHT, each from 1 to 4096, as in "320x180", not {said[:40]!r}')
+    return said
+
+
+class GrpcSettings(_Section):
+    listen: AddressOrNone = "127.0.0.1:50051"
+    reflection: bool = False
+
+
+class YandexSettings(_Section):
+    boxes: Annotated[tuple[Annotated[str, AfterValidator(_box)], ...], Field(max_length=16)] = (
+        "320x180",
+        "640x360",
+        "1280x720",
+    )
+    formats: tuple[Literal["JPEG", "WEBP"], ...] = ("JPEG", "WEBP")
+    url_life: Annotated[int, Field(ge=60, le=365 * 86400)] = 12 * 3600
+    upload_bytes: Annotated[int, Field(ge=1, le=1 << 28)] = 16 << 20
+    upload_pixels: Annotated[int, Field(ge=1, le=64_000_000)] = 40_000_000
+
+
 class WebhooksSettings(_Section):
     enabled: bool = True
     allowed_hosts: tuple[str, ...] = ()
@@ -238,6 +262,8 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     limits: LimitsSettings = LimitsSettings()
     hesedvid: HesedVidSettings = HesedVidSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    yandex: YandexSettings = YandexSettings()
     metrics: MetricsSettings = MetricsSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     deliveries: DeliveriesSettings = DeliveriesSettings()

@@ -14,6 +14,7 @@ all derived from these types; so are the statuses of each protocol.
     ├── Forbidden           another organisation's
     ├── NotFound            there is no such thing, or not for this asker
     ├── Conflict            the name is taken
+    ├── FailedPrecondition  not in the state that it is in
     ├── Later
     │   ├── QuotaExceeded   an hour's allowance is used
     │   └── Overloaded      too much waits, or the daemon is stopping
@@ -98,6 +99,10 @@ class NotFound(Failure):
 
 class Conflict(Failure):
     code = "conflict"
+
+
+class FailedPrecondition(Failure):
+    code = "failed_precondition"
 
 
 class Later(Failure):

@@ -56,6 +56,8 @@ class Metrics:
         self.org_throttled = counter("org_throttled", "Requests that an allowance did not cover", "limit")
         self.http_requests = counter("http_requests", "Answers", "route", "method", "code")
         self.http_duration = histogram("http_request_duration_seconds", "From a request to its answer", "route")
+        self.grpc_requests = counter("grpc_requests", "Answers", "method", "code")
+        self.grpc_duration = histogram("grpc_request_duration_seconds", "From a call to its answer", "method")
         self.org_running = gauge("org_running_jobs", "Jobs being worked on", "org")
         self.owed = gauge("owed", "Callbacks, deliveries and expiries that are still owed", "kind")
         self.owed_finished = counter("owed_finished", "Those that ended", "kind", "outcome")

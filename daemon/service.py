@@ -103,6 +103,11 @@ class Service:
             self.metrics.org_throttled.labels(allowance).inc()
             raise
 
+    def refusal(self) -> Overloaded | None:
+        """What to say to whoever brings something, while nothing is taken in."""
+        why = self._closed()
+        return Overloaded(f"nothing is taken in now: {why}", retry_after=_RETRY_AFTER) if why is not None else None
+
     # Jobs.
 
     async def submit(
@@ -112,14 +117,14 @@ class Service:
         job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
         one costs. `dialect`: who words its callbacks. Raises BadJob, Overloaded, QuotaExceeded."""
         new = new_job(job.model_copy(update={"org": org}), new_ulid(), self._promise, dialect=dialect)
-        closed = self._closed()
+        closed = self.refusal()
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:
             known = table.get(connection, org, new.id)
             if known is not None and not (again and known.report.status == "failed"):
                 return known, False
             if closed is not None:
-                raise Overloaded(f"no jobs are taken in now: {closed}", retry_after=_RETRY_AFTER)
+                raise closed
             if known is not None:
                 table.retry(connection, org, new.id)
             elif not table.add(connection, new):
@@ -214,7 +219,10 @@ class Service:
 
     def file_url(self, path: str, life: int | None = None) -> str:
         """A signed URL of a published file, good for `life` seconds."""
+        return self.signed_url("GET", f"/files/{quote(path)}", life)
+
+    def signed_url(self, method: str, place: str, life: int | None = None) -> str:
+        """A URL at which this method may be used without a key, for `life` seconds."""
         # Whole minutes, so that what is asked for twice is one picture to a browser's cache.
         expires = (int(time()) + (life or self.terms.url_life)) // 60 * 60 + 60
-        place = f"/files/{quote(path)}"
-        return f"{self.terms.public_url}{place}?{self.signer.sign('GET', place, expires)}"
+        return f"{self.terms.public_url}{place}?{self.signer.sign(method, place, expires)}"

@@ -41,12 +41,18 @@ class Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which a request does not become whole in time, be it its head or its body."""
+    """Closes a connection on which a request does not become whole in time, be it its head or its body. A large body
+    has the time that it takes to bring a MiB, again and again."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._received = 0
         self._waiting_for = self._unfinished()
         self._patience = self.loop.call_later(_PATIENCE, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
@@ -60,14 +66,14 @@ class _Patient(H11Protocol):
         self._waiting_for = unfinished
         self._patience = self.loop.call_later(_PATIENCE, self._look)
 
-    def _unfinished(self) -> tuple[object, str] | None:
+    def _unfinished(self) -> tuple[object, str, int] | None:
         """The request that has begun and is not whole, None where there is none."""
         cycle = self.cycle
         if cycle is None:
-            return None, "head"
+            return None, "head", 0
         if cycle.response_complete:
-            return (cycle, "head") if self.conn.trailing_data[0] else None
-        return (cycle, "body") if cycle.more_body else None
+            return (cycle, "head", 0) if self.conn.trailing_data[0] else None
+        return (cycle, "body", self._received >> 20) if cycle.more_body else None
 
 
 async def serve(app: ASGIApp, bound: socket.socket) -> None:

@@ -116,6 +116,7 @@ videos = Table(
     Column("created_at", Float, nullable=False),
     Index("videos_by_org", "org", "id"),
     Index("videos_by_channel", "channel"),
+    Index("videos_by_identity", "org", "identity"),
 )
 
 artifacts = Table(
@@ -137,12 +138,41 @@ artifacts = Table(
     Column("recipe", Text),  # what it is made of and how, as a hash: equal ones have equal pictures
     Column("created_at", Float, nullable=False),
     Column("published", Boolean, nullable=False, default=False),
+    Column("removed", Boolean, nullable=False, default=False),  # no thumbnail of its video any more; the file stays
     Index("artifacts_by_job", "job"),
     Index("artifacts_by_job_id", "org", "job_id"),
     Index("artifacts_by_destination", "destination"),
     Index("artifacts_by_recipe", "org", "recipe"),
     Index("artifacts_by_revision", "revision"),
     Index("artifacts_by_identity", "org", "identity"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),  # a ULID
+    Column("org", Text, nullable=False),
+    Column("video", Text),  # whose thumbnail it is; null: its channel's
+    Column("channel", Text),  # where it has no video
+    Column("created_at", Float, nullable=False),
+    Column("path", Text),  # below the store's root; null: nothing was uploaded yet
+    Column("sha256", Text),  # of the file, hexadecimal
+    Index("uploads_by_video", "org", "video", "id"),
+    Index("uploads_by_channel", "org", "channel", "id"),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Text, primary_key=True),  # a ULID
+    Column("org", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # create, delete
+    Column("thumbnail", Text, nullable=False),  # as it was then, as JSON
+    Column("created_at", Float, nullable=False),
+    Column("request_key", Text),  # under which the same request may come again
+    Column("request", Text),  # the hash of that request
+    Index("operations_by_request", "org", "request_key", unique=True),
+    Index("operations_by_age", "created_at"),
 )
 
 quotas = Table(

@@ -189,6 +189,7 @@ class Site:
             "secrets__key_file": self.root / "secrets.key",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",
+            "grpc__listen": "",
             "workers": 1,
             "threads": 1,
             "job__retry_delay": 0.05,

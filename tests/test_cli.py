@@ -363,7 +363,7 @@ def test_if_one_job_is_wrong_none_is_dropped(tmp_path: Path, inbox: Path) -> Non
 def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
     """Beside a running daemon: one job that is done, and one whose source is not there."""
     (tmp_path / "a.toml").write_text(
-        'workers = 1\nhttp.listen = ""\nmetrics.listen = "127.0.0.1:0"\n'
+        'workers = 1\nhttp.listen = ""\ngrpc.listen = ""\nmetrics.listen = "127.0.0.1:0"\n'
         f'spool.min_free_bytes = 0\nsources.roots = ["{film.parent}"]\n'
     )
     for name, source in (("good", film), ("bad", film.parent / "none.mp4")):

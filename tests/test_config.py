@@ -67,6 +67,13 @@ WRONG: list[tuple[str, str]] = [
     ("[gpu]\njpeg_pixels = -1", "gpu.jpeg_pixels: "),
     ("[metrics]\nlisten = '9464'", "metrics.listen: write host:port"),
     ("[store]\nbackground = 'black'", "store.background: "),
+    ("[grpc]\nlisten = '50051'", "grpc.listen: write host:port"),
+    *(
+        (f"[yandex]\nboxes = ['{box}']", "yandex.boxes[0]: write WIDTHxHEIGHT")
+        for box in ("320", "0x1", "1x4097", "axb")
+    ),
+    ("[yandex]\nformats = ['PNG']", "yandex.formats[0]: "),
+    ("[yandex]\nurl_life = 59", "yandex.url_life: "),
     ("workers = ", "is no TOML"),
 ]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from daemon.store.headers import picture_header
+from daemon.store.headers import gif_is_whole, picture_header
 
 SIZES = [(1, 1), (2, 3), (16, 9), (255, 257), (640, 360), (4096, 2), (1, 4096)]
 FORMATS: dict[str, dict[str, Any]] = {
@@ -146,3 +146,26 @@ def test_an_mp4_begins_with_its_index(data: bytes, there: bool) -> None:
     assert picture_header(data) == (("mp4", (320, 180)) if there else None)
     for length in range(min(len(data), len(FTYP + MVHD + TKHD))):
         assert picture_header(data[:length]) is None
+
+
+def moving_gif() -> bytes:
+    """Three pictures, a comment, and colours of their own."""
+    pictures = [Image.linear_gradient("L").resize((60, 40 + n)).convert("P") for n in range(3)]
+    out = io.BytesIO()
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], comment=b"a comment" * 60, duration=50)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("data", [picture("gif", (60, 40)), picture("gif", (1, 1)), moving_gif()])
+def test_a_gif_is_whole_only_where_all_of_it_is_there(data: bytes) -> None:
+    assert gif_is_whole(data) and gif_is_whole(data + b"what comes after is not looked at")
+    whole = [size for size in range(13, len(data)) if gif_is_whole(data[:size])]
+    with Image.open(io.BytesIO(data)) as opened:
+        frames = getattr(opened, "n_frames", 1)
+    # Between two blocks, where some writers end: after the colours, extensions, and pictures.
+    assert len(whole) <= 3 + 2 * frames and len(data) - 1 in whole
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_looking_at_a_gif_fail(data: bytes) -> None:
+    assert gif_is_whole(b"GIF89a" + data) in (True, False)

@@ -45,6 +45,7 @@ def settings(tmp_path: Path, ports: dict[str, int]) -> dict[str, str]:
     command.chmod(0o755)
     return environment(
         THUMBD_HTTP__LISTEN=f"127.0.0.1:{ports['8080']}",
+        THUMBD_GRPC__LISTEN="",
         THUMBD_METRICS__LISTEN=f"127.0.0.1:{ports['9464']}",
         THUMBD_SPOOL__MIN_FREE_BYTES="0",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import BadJob, StoreFailure
+from daemon.errors import BadJob, NotFound, StoreFailure
 from daemon.job import MANIFEST
 from daemon.store.folder import STAGING, Folder
 
@@ -577,3 +577,52 @@ def test_what_does_not_reach_the_disk_is_a_failure(store: Folder, monkeypatch: p
     with pytest.raises(StoreFailure, match=r"writing clip\.mp4"):
         staging.settle("clip.mp4", descriptor)
     os.close(descriptor)
+
+
+# What is kept beside the jobs' own.
+
+
+def keep(store: Folder, path: str, data: bytes, folder: Path) -> None:
+    source = folder / "source"
+    source.write_bytes(data)
+    with source.open("rb") as file:
+        store.keep(path, file.fileno())
+
+
+def test_a_file_is_kept_opened_and_removed(store: Folder, tmp_path: Path) -> None:
+    data = os.urandom(300_000)
+    keep(store, "orgs/one/_kept/id/a.png", data, tmp_path)
+    descriptor = store.open("orgs/one/_kept/id/a.png")
+    try:
+        assert os.pread(descriptor, 1 << 20, 0) == data
+    finally:
+        os.close(descriptor)
+    keep(store, "orgs/one/_kept/id/b.png", b"b", tmp_path)
+    store.remove("orgs/one/_kept/id/a.png")
+    assert files_in(store.root) == {"orgs/one/_kept/id/b.png": b"b"}
+    store.remove("orgs/one/_kept/id")
+    store.remove("orgs/one/_kept/id")
+    assert files_in(store.root) == {}
+    with pytest.raises(NotFound):
+        store.open("orgs/one/_kept/id/a.png")
+
+
+def test_a_link_in_the_store_is_not_opened(store: Folder, tmp_path: Path) -> None:
+    keep(store, "a", b"a", tmp_path)
+    (store.root / "link").symlink_to(tmp_path / "source")
+    with pytest.raises(NotFound):
+        store.open("link")
+
+
+@pytest.mark.parametrize("call", ["sendfile", "fsync", "rename"])
+def test_what_cannot_be_kept_leaves_nothing(
+    store: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    keep(store, "folder/before", b"a", tmp_path)
+    monkeypatch.setattr(Path if call == "rename" else os, call, full)
+    with pytest.raises(StoreFailure):
+        keep(store, "folder/after", b"b", tmp_path)
+    assert files_in(store.root) == {"folder/before": b"a"}

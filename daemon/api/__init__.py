@@ -1,4 +1,4 @@
-"""The HTTP doors. Each dialect is one file that translates its words to `daemon.service` and back.
+"""The doors over HTTP and gRPC. Each dialect translates its words to `daemon.service` and back.
 
 app.py        the application: routes, metrics
 document.py   what the OpenAPI document says of failures
@@ -8,4 +8,5 @@ bodies.py     JSON bodies: bounded, strict, every wrong field named
 native.py     thumbd's own API
 files.py      published files
 hesedvid.py   HesedVid's thumbnails
+yandex/       Yandex Cloud Video's thumbnails, over gRPC and REST
 """

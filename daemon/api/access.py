@@ -18,10 +18,15 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def bearer(authorization: str) -> str | None:
+    """The token of an `Authorization` header, None where it holds none."""
+    kind, _, token = authorization.partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None
+
+
 async def caller(request: Request) -> Organisation:
     """The organisation whose key came with the request. Raises Unauthenticated."""
-    kind, _, token = request.headers.get("authorization", "").partition(" ")
-    key = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key")
+    key = bearer(request.headers.get("authorization", "")) or request.headers.get("x-api-key")
     return await service_of(request).authenticate(key)
 
 

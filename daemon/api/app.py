@@ -9,11 +9,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.api import files, hesedvid, native, problems
 from daemon.api.document import truthful
+from daemon.api.yandex import pictures, rest
+from daemon.api.yandex.thumbnails import Thumbnails
 from daemon.metrics import Metrics
 from daemon.service import Service
 
 
-def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
+def http_app(service: Service, hesedvid_fit: hesedvid.Fit, thumbnails: Thumbnails) -> FastAPI:
     """All doors in one application. `hesedvid_fit`: how its pictures come to exactly the asked size."""
     app = _Documented(
         title="thumbd",
@@ -26,6 +28,8 @@ def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
     app.state.service = service
     problems.install(app)
     for router in (native.router, files.router, hesedvid.router(hesedvid_fit)):
+        app.include_router(router)
+    for router in (pictures.router(thumbnails), rest.router(thumbnails)):
         app.include_router(router)
     app.add_middleware(_Measured, metrics=service.metrics)
     return app

@@ -1,13 +1,14 @@
 """Routes whose bodies and parameters are strict: every wrong one is named with its place and value."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope
 
 from daemon.api.problems import wrong
 from daemon.errors import BadRequest, Complaint, TooLarge
@@ -21,13 +22,17 @@ class _StrictRequest(Request):
     """Its body is read no further than may be; its JSON by a parser that lets no NaN, no half of a character and no
     bottomless nesting pass."""
 
+    def __init__(self, scope: Scope, receive: Receive, most: int | None) -> None:
+        super().__init__(scope, receive)
+        self._most = most
+
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Raises TooLarge."""
         length = 0
         async for chunk in super().stream():
             length += len(chunk)
-            if length > MAX_BODY:
-                raise TooLarge(f"the body is longer than {MAX_BODY} bytes")
+            if self._most is not None and length > self._most:
+                raise TooLarge(f"the body is longer than {self._most} bytes")
             yield chunk
 
     async def json(self) -> Any:
@@ -38,14 +43,16 @@ class _StrictRequest(Request):
 
 
 class Route(APIRoute):
-    """A route that reads its body strictly. Raises BadRequest."""
+    """A route that reads its body strictly. Raises BadRequest, TooLarge."""
+
+    most: ClassVar[int | None] = MAX_BODY  # bytes
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
             try:
-                return await handle(_StrictRequest(request.scope, request.receive))
+                return await handle(_StrictRequest(request.scope, request.receive, self.most))
             except RequestValidationError as error:
                 raise refusal(_complaints(error)) from None
             except HTTPException as error:  # FastAPI's word for whatever comes of reading a body
@@ -54,6 +61,12 @@ class Route(APIRoute):
                 raise
 
         return handled
+
+
+class UploadRoute(Route):
+    """A route that takes its body piece by piece, and has a limit of its own."""
+
+    most = None
 
 
 def refusal(complaints: Sequence[Complaint]) -> BadRequest:

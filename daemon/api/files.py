@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from dataclasses import dataclass
 from email.utils import parsedate
 from io import FileIO
 from mimetypes import guess_type
@@ -20,6 +21,7 @@ from daemon.api.access import TheService
 from daemon.api.bodies import Route
 from daemon.api.problems import Problem
 from daemon.errors import Forbidden, NotFound, StoreFailure
+from daemon.service import Service
 from daemon.threads import in_thread
 
 router = APIRouter(route_class=Route)
@@ -52,11 +54,26 @@ async def get_file(
     request: Request, service: TheService, path: str, expires: str = "", key: str = "", signature: str = ""
 ) -> Response:
     """A published file. The URL comes with the job's report; ranges and conditions are understood."""
-    place = request.scope["raw_path"].decode("ascii", errors="replace").partition("?")[0]
-    if not service.signer.is_signed("GET", place, expires, key, signature, time()):
-        raise Forbidden("this URL is not signed by this daemon, or has expired: ask for the job's report again")
-    left = max(0, int(expires) - int(time()))
+    left = seconds_left(request, service, "GET", Signed(expires, key, signature))
     return await file_response(service.root, path, f"private, max-age={left}")
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What the query of a signed URL holds."""
+
+    expires: str = ""
+    key: str = ""
+    signature: str = ""
+
+
+def seconds_left(request: Request, service: Service, method: str, signed: Signed) -> int:
+    """How long the URL of a request is still good. Raises Forbidden where the daemon did not sign it for this method,
+    or it has expired."""
+    place = request.scope["raw_path"].decode("ascii", errors="replace").partition("?")[0]
+    if not service.signer.is_signed(method, place, signed.expires, signed.key, signed.signature, time()):
+        raise Forbidden("this URL is not signed by this daemon, or has expired: ask for a new one")
+    return max(0, int(signed.expires) - int(time()))
 
 
 async def file_response(root: Path, path: str, cache_control: str) -> Response:

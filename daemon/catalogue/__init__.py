@@ -3,6 +3,8 @@
 organisations.py   organisations and their API keys
 videos.py          videos under the ids that the services use
 artifacts.py       what jobs have published: the cache, and the thumbnails of a video
+thumbnails.py      the thumbnails of a video or channel: pictures that jobs made, and uploads
+operations.py      what was changed, for those who ask later, or twice
 quotas.py          how much of an hour's allowance is used
 signing.py         URLs that only the daemon can make
 """

@@ -146,11 +146,12 @@ def largest_thumbnail(connection: Connection, video: Video) -> Artifact | None:
 
 
 def made_from(video: Video) -> ColumnElement[bool]:
-    """The published thumbnails of jobs on a video, named by its id or by a path that opens the same file."""
+    """The published thumbnails of jobs on a video, named by its id or by a path that opens the same file; none that
+    was removed."""
     same = artifacts.c.revision == video.revision
     if video.identity is not None:
         same = or_(same, and_(artifacts.c.revision.is_(None), artifacts.c.identity == video.identity))
-    return and_(_published(video.org), artifacts.c.output == THUMBNAIL, same)
+    return and_(_published(video.org), artifacts.c.output == THUMBNAIL, artifacts.c.removed.is_(False), same)
 
 
 def _published(org: str) -> ColumnElement[bool]:

@@ -72,6 +72,7 @@ def _start_daemon(folder: Path, media: Path) -> Daemon:
         "THUMBD_SOURCES__ROOTS": json.dumps([str(media)]),
         "THUMBD_METRICS__LISTEN": listen,
         "THUMBD_HTTP__LISTEN": "",
+        "THUMBD_GRPC__LISTEN": "",
         "THUMBD_SPOOL__MIN_FREE_BYTES": "0",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}

@@ -21,6 +21,7 @@ from daemon.jobs.retry import Policy
 from daemon.jobs.table import PRIORITIES, NewJob, Publication
 from daemon.metrics import Metrics
 from daemon.owed.promise import Promise
+from daemon.store.folder import folder_of
 from daemon.threads import in_thread
 
 log = structlog.get_logger()
@@ -202,7 +203,7 @@ def new_job(
         org=job.org,
         id=id,
         source=job.source,
-        destination=destination if job.org == "default" else f"orgs/{job.org}/{destination}",
+        destination=folder_of(job.org) + destination,
         priority=PRIORITIES[job.priority or priority],
         job=job.model_dump_json(exclude_defaults=True),
         report_to=report_to,

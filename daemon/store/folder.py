@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from daemon.errors import BadJob, StoreFailure
+from daemon.errors import BadJob, NotFound, StoreFailure
 from daemon.job import MANIFEST
 from daemon.ulid import new_ulid
 
@@ -25,6 +25,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NEW_FOR_OTHERS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ASIDE = ".manifest-"  # before a ULID: a manifest put aside
 _OVER = ".over"  # after the name of a staging folder whose publication is over
+
+
+def folder_of(org: str) -> str:
+    """What the paths of an organisation begin with."""
+    return "" if org == "default" else f"orgs/{org}/"
 
 
 class Staging:
@@ -241,6 +246,39 @@ class Folder:
                     with contextlib.suppress(OSError):  # there is something in it
                         (target / folder).rmdir()
                 _sync_folder(target.parent)
+
+    def open(self, path: str) -> int:
+        """The descriptor of a published file. Raises NotFound."""
+        try:
+            return os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            raise NotFound("there is no such file") from None
+
+    def keep(self, path: str, source: int) -> None:
+        """Copies an open file to this path: all of it, or nothing. Raises StoreFailure."""
+        target = self.root / path
+        part = target.with_name(f".{new_ulid()}")
+        with _store_failures(f"writing {target.name}"):
+            self._make_parents(target)
+            try:
+                with part.open("xb") as copy:
+                    size, position = os.fstat(source).st_size, 0
+                    while position < size:
+                        position += os.sendfile(copy.fileno(), source, position, size - position)
+                    os.fsync(copy.fileno())
+                part.rename(target)
+            except OSError:
+                part.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
+
+    def remove(self, path: str) -> None:
+        """Takes a file, or a folder with all that it holds, away."""
+        full = self.root / path
+        if full.is_dir():
+            shutil.rmtree(full, ignore_errors=True)
+        else:
+            full.unlink(missing_ok=True)
 
     def sweep(self, over: Iterable[str]) -> None:
         """Removes these staging folders, and the common one where it is empty."""

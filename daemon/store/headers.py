@@ -4,11 +4,14 @@ The supervisor looks at every picture that a worker hands over, and never gives 
 """
 
 import struct
+from mmap import mmap
 
 from daemon.media.geometry import Size
 
+Data = bytes | mmap
 
-def picture_header(data: bytes) -> tuple[str, Size] | None:
+
+def picture_header(data: Data) -> tuple[str, Size] | None:
     """(format, (width, height)) of WebP, JPEG, PNG, AVIF, GIF, or MP4 whose index comes first; None for anything else
     or a header cut short."""
     try:
@@ -30,7 +33,32 @@ def picture_header(data: bytes) -> tuple[str, Size] | None:
     return None
 
 
-def _webp(data: bytes) -> tuple[str, Size] | None:
+def gif_is_whole(data: Data) -> bool:
+    """Whether a GIF ends where a block ends. Decoders say nothing of one that was cut short."""
+    # GIF89a, appendices A and B: a screen with its colours, then blocks of one byte and sub-blocks of a byte's length.
+    try:
+        at = 13 + _gif_colours(data[10])
+        while at < len(data) and data[at] != 0x3B:
+            if data[at] == 0x2C:
+                at += 11 + _gif_colours(data[at + 9])
+            elif data[at] == 0x21:
+                at += 2
+            else:
+                return False
+            while data[at]:
+                at += 1 + data[at]
+            at += 1
+    except IndexError:
+        return False
+    return at <= len(data)
+
+
+def _gif_colours(flags: int) -> int:
+    """Bytes of the table of colours that flags speak of."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _webp(data: Data) -> tuple[str, Size] | None:
     # RFC 9649: VP8 key frame header, VP8L header, or the canvas of VP8X.
     if len(data) < 30:
         return None
@@ -46,7 +74,7 @@ def _webp(data: bytes) -> tuple[str, Size] | None:
     return None
 
 
-def _jpeg(data: bytes) -> tuple[str, Size] | None:
+def _jpeg(data: Data) -> tuple[str, Size] | None:
     # ITU-T T.81, B.2.2: walk the segments to the frame header (SOF0 to SOF15 without DHT, JPG and DAC).
     position = 2
     while data[position] == 0xFF:
@@ -60,7 +88,7 @@ def _jpeg(data: bytes) -> tuple[str, Size] | None:
     return None
 
 
-def _avif(data: bytes) -> tuple[str, Size] | None:
+def _avif(data: Data) -> tuple[str, Size] | None:
     # ISO/IEC 23008-12, 6.5.3: the image spatial extents property.
     place = data.find(b"ispe", 0, 4096)
     if place < 0:
@@ -69,7 +97,7 @@ def _avif(data: bytes) -> tuple[str, Size] | None:
     return "avif", (width, height)
 
 
-def _mp4(data: bytes) -> tuple[str, Size] | None:
+def _mp4(data: Data) -> tuple[str, Size] | None:
     # ISO/IEC 14496-12, 8.3.2: ftyp, right after it moov, in which mvhd comes first and then the track of the pictures;
     # its tkhd ends with width and height as 16.16 fixed point numbers.
     movie = _box(data, _box(data, 0, b"ftyp")[1], b"moov")
@@ -81,7 +109,7 @@ def _mp4(data: bytes) -> tuple[str, Size] | None:
     return "mp4", (width >> 16, height >> 16)
 
 
-def _box(data: bytes, at: int, kind: bytes) -> tuple[int, int]:
+def _box(data: Data, at: int, kind: bytes) -> tuple[int, int]:
     """Where the content of the box that lies there begins and ends. Raises IndexError where it is of another kind."""
     size = struct.unpack(">I", data[at : at + 4])[0]
     if data[at + 4 : at + 8] != kind or size < 8:
