@@ -151,6 +151,13 @@ THINGS = {
         "public_id": ("film-of-one", "film-of-non"),
         "name": ("1000_160x90", "1000_160x90"),
     },
+    "/uploads/{id}": {"id": ("upload-of-one", "upload-of-non")},
+    "/thumbnails/{id}/{width}x{height}.{suffix}": {
+        "id": ("upload-of-one", "upload-of-non"),
+        "width": ("320", "320"),
+        "height": ("180", "180"),
+        "suffix": ("jpg", "jpg"),
+    },
 }
 OF_THE_ASKER = {"/jobs", "/videos"}  # these speak of nothing else
 BODIES: dict[Operation, dict[str, Any]] = {

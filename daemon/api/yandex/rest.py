@@ -9,15 +9,15 @@ from google.protobuf.json_format import MessageToJson, ParseDict, ParseError
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import RESOURCE_EXHAUSTED
 from pydantic_core import from_json
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from daemon.api.access import bearer
+from daemon.api.bodies import Route
 from daemon.api.problems import wrong
 from daemon.api.yandex.calls import BATCH, CREATE, DELETE, GET, GET_OPERATION, LIST, UPLOAD_URL, Call
 from daemon.api.yandex.codes import HTTP_STATUS, asked, status_of, status_with
 from daemon.api.yandex.thumbnails import Thumbnails
-from daemon.errors import Later, NotFound, Unauthenticated
+from daemon.errors import Later, NotFound, TooLarge, Unauthenticated
 
 _PLACE = "/video/v1/thumbnails"
 _ROUTES = (
@@ -36,7 +36,7 @@ _KINDS = {FieldDescriptor.TYPE_STRING: "a text", FieldDescriptor.TYPE_INT64: "a 
 
 def router(thumbnails: Thumbnails) -> APIRouter:
     """The routes of all calls. They stand in the service's own documentation, not in the daemon's."""
-    routes = APIRouter(include_in_schema=False)
+    routes = APIRouter(route_class=Route, include_in_schema=False)
     for method, path, call in _ROUTES:
         routes.add_api_route(path, _endpoint(thumbnails, call), methods=[method], name=call.name)
     # After them: whatever else is asked for gets an answer of the same form.
@@ -57,8 +57,8 @@ def _endpoint(thumbnails: Thumbnails, call: Call | None) -> Any:
             return _json(200, found, headers)
         except ClientDisconnect:
             raise
-        except HTTPException as error:  # the body is too large
-            return _json(error.status_code, status_with(RESOURCE_EXHAUSTED, str(error.detail), asking), headers)
+        except TooLarge as error:
+            return _json(413, status_with(RESOURCE_EXHAUSTED, error.message, asking), headers)
         except Exception as error:  # noqa: BLE001  everything has an answer of this form
             status = status_of(error, asking)
             if isinstance(error, Later):
