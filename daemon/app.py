@@ -5,14 +5,18 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 
 import structlog
+from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
 
 from daemon.api.app import http_app
+from daemon.api.qencode import Lives
+from daemon.catalogue import qencode
 from daemon.catalogue.signing import signer
 from daemon.config import BadSettings, Settings
 from daemon.database import Database, open_engine
@@ -34,6 +38,7 @@ from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
+from daemon.uploads import Uploads
 from daemon.worker.handle import Watch, Worker
 
 log = structlog.get_logger()
@@ -96,11 +101,12 @@ class Daemon:
         """Raises a Failure that says which setting keeps it from starting."""
         bound, door = self._open()
         self._database = Database(open_engine(self._settings.database))
+        self._uploads = self._build_uploads()
         self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
         self._dispatcher = Dispatcher(
             database=self._database,
             store=self._store,
-            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes),
+            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes, self._uploads.root),
             workers=self._workers,
             metrics=self.metrics,
             policy=self._policy,
@@ -133,6 +139,16 @@ class Daemon:
         bound = _socket("metrics.listen", self._settings.metrics.listen)
         return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
+    def _build_uploads(self) -> Uploads:
+        said = self._settings.uploads
+        least_free = self._settings.spool.min_free_bytes
+        made = Uploads(self._database, said.root, said.max_bytes, said.org_bytes, said.hours * 3600, least_free)
+        try:
+            made.check()
+        except StoreFailure as failure:
+            raise BadSettings(f"uploads.root {failure.message}") from None
+        return made
+
     async def _front_door(self) -> Service:
         http, limits = self._settings.http, self._settings.limits
         return Service(
@@ -146,6 +162,11 @@ class Daemon:
             accepted=self._dispatcher.wake,
             closed=lambda: self._inbox.paused,
         )
+
+    def _doors(self, service: Service) -> FastAPI:
+        said = self._settings.qencode
+        lives = Lives(token=int(said.token_seconds), files=int(said.temporary_hours * 3600))
+        return http_app(service, self._uploads, self._settings.hesedvid.fit, lives)
 
     def _settled(self, key: str) -> None:
         self._inbox.settled()
@@ -163,7 +184,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(http_app(self._service, self._settings.hesedvid.fit), door)} if door else {}),
+                **({"http": serve(self._doors(self._service), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
@@ -226,12 +247,14 @@ class Daemon:
         await in_thread(self._store.sweep, over)
 
     async def _sweep_often(self) -> None:
-        keep = self._settings.retention
+        keep, unstarted = self._settings.retention, self._settings.qencode.token_seconds
         while True:
             with contextlib.suppress(DBAPIError, OSError):
                 await in_thread(self._spool.forget_reports, keep.reports)
                 while await self._database.run(lambda c: table.forget(c, keep.jobs)):
                     pass
+                await self._database.run(partial(qencode.forget, unstarted=unstarted, started=keep.jobs))
+                await self._uploads.sweep()
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _look(self) -> None:

@@ -105,6 +105,18 @@ class HesedVidSettings(_Section):
     fit: Literal["cover", "pad", "stretch"] = "cover"
 
 
+class QencodeSettings(_Section):
+    token_seconds: Annotated[float, Field(ge=60)] = 86400.0
+    temporary_hours: Positive = 24.0
+
+
+class UploadsSettings(_Section):
+    root: Path = Path("thumbd-data/uploads")
+    max_bytes: Count = 1 << 36
+    org_bytes: Count = 1 << 37
+    hours: Positive = 24.0
+
+
 class RetentionSettings(_Section):
     reports: Positive = 30 * 86400.0
     jobs: Positive = 90 * 86400.0
@@ -138,6 +150,8 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     limits: LimitsSettings = LimitsSettings()
     hesedvid: HesedVidSettings = HesedVidSettings()
+    qencode: QencodeSettings = QencodeSettings()
+    uploads: UploadsSettings = UploadsSettings()
     metrics: MetricsSettings = MetricsSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()

@@ -9,6 +9,7 @@ all derived from these types; so are the statuses of each protocol.
     ├── BadJob              the job itself is wrong
     │   └── AtPastEnd       a time beyond the duration
     ├── BadRequest          what was asked over the network is wrong, each wrong field by its place
+    │   └── TooLarge        more bytes than are allowed
     ├── Unauthenticated     no API key, or a wrong one
     ├── Forbidden           another organisation's
     ├── NotFound            there is no such thing, or not for this asker
@@ -74,6 +75,10 @@ class BadRequest(Failure):
     def __init__(self, message: str, complaints: Sequence[Complaint] = (), *, output: str | None = None) -> None:
         super().__init__(message, output=output)
         self.complaints = tuple(complaints)
+
+
+class TooLarge(BadRequest):
+    code = "too_large"
 
 
 class Unauthenticated(Failure):

@@ -100,10 +100,19 @@ class Service:
 
     # Jobs.
 
-    async def submit(self, org: str, job: Job, *, via: str, spending: str | None = None, again: bool = False) -> Known:
+    async def submit(
+        self,
+        org: str,
+        job: Job,
+        *,
+        via: str,
+        spending: str | None = None,
+        again: bool = False,
+        also: Callable[[Connection, str], None] = lambda connection, id: None,
+    ) -> Known:
         """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
         job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
-        one costs. Raises Overloaded, QuotaExceeded."""
+        one costs. `also` is done with a new one and its id, or neither is. Raises Overloaded, QuotaExceeded."""
         new = new_job(job.model_copy(update={"org": org}), new_ulid())
         closed = self._closed()
 
@@ -117,6 +126,7 @@ class Service:
                 quotas.spend(connection, org, spending, self.terms.quotas[spending])
             if known is None:
                 table.add(connection, new)
+                also(connection, new.id)
             else:
                 table.retry(connection, org, new.id)
             return table.get(connection, org, new.id), True
@@ -171,8 +181,8 @@ class Service:
     async def register(self, org: Organisation, id: str, source: str, channel: str | None) -> Video:
         """Probes a source and makes it a video. Raises SourceFailure, and Conflict where the id or the channel is
         another organisation's."""
-        if source.startswith(SCHEME):
-            raise Conflict(f"source {source!r}: a video is made of a file, not of another video")
+        if source.startswith((SCHEME, "tus:")):
+            raise Conflict(f"source {source!r}: a video is made of a file, not of another video or an upload")
         try:
             async with self._sources.open(source, org.roots) as opened:
                 facts = await self._probe.facts(opened.descriptor)

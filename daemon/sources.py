@@ -27,9 +27,11 @@ class Opened:
 
 
 class Sources:
-    """What may be read. `roots`: folders below which sources must lie, None for the user's own rights."""
+    """What may be read. `roots`: folders below which sources must lie, None for the user's own rights. `uploads`: the
+    folder of those, None where there are none."""
 
-    def __init__(self, roots: Sequence[Path] | None, max_bytes: int) -> None:
+    def __init__(self, roots: Sequence[Path] | None, max_bytes: int, uploads: Path | None = None) -> None:
+        self._uploads = uploads
         self._roots = None if roots is None else [_Root(root) for root in roots]
         self._max_bytes = max_bytes
 
@@ -37,7 +39,20 @@ class Sources:
     async def open(self, source: str, roots: tuple[Path, ...] | None = None) -> AsyncGenerator[Opened, None]:
         """An open file. A relative path is looked for below each root in turn. Raises a SourceFailure that names the
         source and what to do."""
-        descriptor = await in_thread(self._open, source)
+        async with self._opened(partial(self._open, source)) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def open_upload(self, source: str, id: str) -> AsyncGenerator[Opened, None]:
+        """An upload, by an id that the daemon gave. Raises a SourceFailure that names the source and what to do."""
+        if self._uploads is None:
+            raise SourceRefused(f"source {source!r}: only a daemon has uploads")
+        async with self._opened(partial(self._checked, source, partial(_walk, self._uploads, (id,)))) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def _opened(self, opening: Callable[[], int]) -> AsyncGenerator[Opened, None]:
+        descriptor = await in_thread(opening)
         try:
             status = os.fstat(descriptor)
             identity = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
@@ -46,7 +61,7 @@ class Sources:
             os.close(descriptor)
 
     def _open(self, source: str) -> int:
-        if "://" in source or source.startswith("video:"):
+        if "://" in source or source.startswith(("video:", "tus:")):
             raise SourceRefused(f"source {source!r}: only paths of files are supported by this version")
         if self._roots is None:
             return self._checked(source, partial(os.open, source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))

@@ -365,4 +365,4 @@ def test_whatever_a_thumbnail_says(said: dict[str, Any]) -> None:
     try:
         read({**THUMBNAIL, **said}, {**SERIES, **said})
     except BadJob as bad:
-        assert bad.message.startswith(("query.format[", "job"))
+        assert bad.message.startswith(("query.format[", "job", "query: not JSON"))

@@ -7,4 +7,6 @@ bodies.py     JSON bodies: bounded, strict, every wrong field named
 native.py     thumbd's own API
 files.py      published files
 hesedvid.py   HesedVid's thumbnails
+qencode.py    Qencode's tasks; qencode_answers.py how they are asked for; qencode_status.py what became of them
+tus.py        uploads, in pieces
 """

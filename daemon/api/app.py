@@ -1,19 +1,21 @@
 """The HTTP application: its routes, the limits of size, and what the metrics hear of it."""
 
+import re
 from importlib.metadata import version
 from time import monotonic
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from daemon.api import files, hesedvid, native, problems
+from daemon.api import files, hesedvid, native, problems, qencode, tus
 from daemon.metrics import Metrics
 from daemon.service import Service
+from daemon.uploads import Uploads
 
 MAX_BODY = 1 << 20
 
 
-def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
+def http_app(service: Service, uploads: Uploads, hesedvid_fit: hesedvid.Fit, qencode_lives: qencode.Lives) -> FastAPI:
     """All doors in one application. `hesedvid_fit`: how its pictures come to exactly the asked size."""
     app = FastAPI(
         title="thumbd",
@@ -26,10 +28,26 @@ def http_app(service: Service, hesedvid_fit: hesedvid.Fit) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    for router in (native.router, files.router, hesedvid.router(hesedvid_fit)):
+    routers = (hesedvid.router(hesedvid_fit), qencode.router(qencode_lives), tus.router(uploads))
+    for router in (native.router, files.router, *routers):
         app.include_router(router)
     app.add_middleware(_Measured, metrics=service.metrics)
+    app.add_middleware(_SingleSlashes)
     return app
+
+
+class _SingleSlashes:
+    """Qencode's clients write `//v1/status` and the like."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "//" in scope["path"]:
+            path = re.sub("/{2,}", "/", scope["path"])
+            if qencode.PATHS.fullmatch(path):
+                scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
 
 
 class _Measured:

@@ -24,6 +24,7 @@ from daemon.errors import (
     QuotaExceeded,
     SourceFailure,
     SourceUnreadable,
+    TooLarge,
     Unauthenticated,
     WorkerFailure,
 )
@@ -39,6 +40,7 @@ STATUS: dict[type[Failure], int] = {
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
+    TooLarge: 413,
     AtPastEnd: 422,
     SourceFailure: 422,
     QuotaExceeded: 429,
