@@ -40,6 +40,7 @@ MAX_KEYFRAME = 100_000
 Format = Literal["webp", "jpeg", "png", "avif"]
 AnimationFormat = Literal["webp", "gif", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
+Rotation = Literal[0, 90, 180, 270]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
 Best = Literal["best"]
@@ -190,7 +191,7 @@ Keyframe = Annotated[
 
 
 class Look(_Model):
-    """What every output may say about how it looks."""
+    """What every output may say about how it looks. `rotate`: degrees clockwise, before it is sized."""
 
     name: Name = ""
     width: Side | None = None
@@ -198,6 +199,7 @@ class Look(_Model):
     short_side: Side | None = None
     fit: Fit = "inside"
     upscale: Flag = False
+    rotate: Rotation = 0
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _PATIENCE = 20.0  # seconds between two looks at a request that is not whole: after the second one it is given up
+_LEAST_BYTES = 64 << 10  # of a body between two looks, where it is not whole: uploads are large
 _IDLE_SECONDS = 75  # between requests of a connection
 _CONNECTIONS = 1000
 
@@ -37,12 +38,18 @@ class Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which a request does not become whole in time, be it its head or its body."""
+    """Closes a connection on which a request does not become whole in time: its head, or its body where that does not
+    come with some speed either."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._received = self._received_before = 0  # bytes, in all, and at the last look
         self._waiting_for = self._unfinished()
         self._patience = self.loop.call_later(_PATIENCE, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
@@ -50,9 +57,11 @@ class _Patient(H11Protocol):
 
     def _look(self) -> None:
         unfinished, before = self._unfinished(), self._waiting_for
-        if unfinished is not None and unfinished == before:
+        slow = self._received - self._received_before < _LEAST_BYTES
+        if unfinished is not None and unfinished == before and (slow or unfinished[1] == "head"):
             self.transport.close()
             return
+        self._received_before = self._received
         self._waiting_for = unfinished
         self._patience = self.loop.call_later(_PATIENCE, self._look)
 

@@ -83,7 +83,7 @@ def read_query(text: bytes, payload: str | None = None) -> Job:
     if not isinstance(formats, list) or not formats:
         raise BadJob("query.format: must be a list of at least one output")
     upscale = _flag(query, "upscale", "query.")
-    many = sum(_is_series(f) and not f.get("sprite") for f in formats)
+    many = sum(_is_series(f) and str(f.get("sprite", 0)) != "1" for f in formats)
     outputs = [_output(f, f"query.format[{n}]", upscale, only_series=many == 1) for n, f in enumerate(formats)]
     job = {"source": query["source"], "outputs": outputs}
     if query.get("callback_url"):
