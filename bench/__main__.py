@@ -1,9 +1,9 @@
-"""`python -m bench cpu|gpu|kernel|scalers [OPTIONS]`."""
+"""`python -m bench api|cpu|gpu|kernel|scalers [OPTIONS]`."""
 
 import sys
 from importlib import import_module
 
-BENCHES = ("cpu", "gpu", "kernel", "scalers")
+BENCHES = ("api", "cpu", "gpu", "kernel", "scalers")
 
 if len(sys.argv) < 2 or sys.argv[1] not in BENCHES:
     sys.exit(f"usage: python -m bench {'|'.join(BENCHES)} [OPTIONS]")

@@ -9,12 +9,9 @@ import json
 import os
 import platform
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,6 +23,7 @@ from typing import Any
 
 from bench import films
 from bench.bound import times as bound_times
+from bench.running import running
 
 COUNT = 38
 START = 5.3  # seconds: the wanted instants lie anywhere between keyframes
@@ -148,44 +146,10 @@ def bound(film: Path, how: str, format: str, threads: int) -> float:
 @contextmanager
 def daemon(media: Path, threads: int, pids: list[int] | None = None) -> Iterator[Callable[[Path, str, str], float]]:
     """A running daemon; the function drops a job and gives the seconds until its report is there."""
-    with tempfile.TemporaryDirectory() as name, socket.socket() as probe:
-        folder = Path(name)
-        probe.bind(("127.0.0.1", 0))
-        listen = f"127.0.0.1:{probe.getsockname()[1]}"
-        probe.close()
-        settings = {
-            "THUMBD_SPOOL__ROOT": str(folder / "spool"),
-            "THUMBD_STORE__ROOT": str(folder / "store"),
-            "THUMBD_DATABASE": f"sqlite:///{folder / 'thumbd.db'}",
-            "THUMBD_SOURCES__ROOTS": json.dumps([str(media)]),
-            "THUMBD_METRICS__LISTEN": listen,
-            "THUMBD_SPOOL__MIN_FREE_BYTES": "0",
-            "THUMBD_THREADS": str(threads),
-            "THUMBD_WORKERS": "1",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", "serve"], env=os.environ | settings, stderr=subprocess.DEVNULL
-        )
-        try:
-            while not _ready(listen):
-                assert process.poll() is None, "the daemon did not start"
-                sleep(0.05)
-            if pids is not None:
-                pids += [
-                    int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                ]
-            yield lambda film, how, format: _drop(folder, film, how, format)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _ready(listen: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{listen}/readyz", timeout=5):
-            return True
-    except OSError:
-        return False
+    with running(media, THREADS=threads, WORKERS=1) as found:
+        if pids is not None:
+            pids += found.children()
+        yield lambda film, how, format: _drop(found.folder, film, how, format)
 
 
 def _drop(folder: Path, film: Path, how: str, format: str) -> float:

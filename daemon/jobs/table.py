@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, literal, or_, select, true, union_all, update
@@ -177,6 +178,7 @@ def claim(
     return batches
 
 
+@cache  # building it takes longer than asking it
 def _next_in_line(dialect: str, each: int) -> Any:
     """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
     not with the length of their queues: the index is skipped through from one organisation to the next."""
