@@ -142,12 +142,7 @@ class Daemon:
     def _build_uploads(self) -> Uploads:
         said = self._settings.uploads
         least_free = self._settings.spool.min_free_bytes
-        made = Uploads(self._database, said.root, said.max_bytes, said.org_bytes, said.hours * 3600, least_free)
-        try:
-            made.check()
-        except StoreFailure as failure:
-            raise BadSettings(f"uploads.root {failure.message}") from None
-        return made
+        return Uploads(self._database, said.root, said.max_bytes, said.org_bytes, said.hours * 3600, least_free)
 
     async def _front_door(self) -> Service:
         http, limits = self._settings.http, self._settings.limits

@@ -19,7 +19,7 @@ from pathlib import Path
 from daemon.catalogue import uploads
 from daemon.catalogue.uploads import Upload
 from daemon.database import Database
-from daemon.errors import Conflict, NotFound, Overloaded, StoreFailure, TooLarge
+from daemon.errors import Conflict, NotFound, Overloaded, TooLarge
 from daemon.threads import in_thread
 
 _WRITTEN = 1 << 20  # bytes that are written at once
@@ -42,18 +42,11 @@ class Uploads:
         self._least_free = least_free
         self._writing: dict[str, _Writing] = {}
 
-    def check(self) -> None:
-        """Makes the folder. Raises StoreFailure."""
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreFailure(f"{self.root}: {error.strerror}") from error
-
     async def create(self, org: str, task: str, length: int, about: str) -> Upload:
         """Raises TooLarge, QuotaExceeded, Overloaded."""
         if length > self.most:
             raise TooLarge(f"an upload has at most {self.most} bytes (setting uploads.max_bytes)")
-        if length + self._least_free > (await in_thread(shutil.disk_usage, self.root)).free:
+        if length + self._least_free > await in_thread(_free, self.root):
             raise Overloaded("there is no room for it on the disk now", _LOOK_AGAIN)
         return await self._database.run(
             lambda c: uploads.create(c, org, task, length, about, self._life, self._allowed)
@@ -92,6 +85,8 @@ class Uploads:
         """Removes what expired, and files that no row knows; how many files. May be done by many at once, and
         again: a row is always gone before its file."""
         await self._database.run(uploads.remove_expired)
+        if not await in_thread(self.root.exists):
+            return 0
         names = [name for name in await in_thread(os.listdir, self.root) if _ID.fullmatch(name)]
         removed = 0
         for first in range(0, len(names), _LOOKED_UP):
@@ -194,6 +189,13 @@ class _Writing:
                     task.cancel()
                     with suppress(asyncio.CancelledError, Exception):
                         await task
+
+
+def _free(root: Path) -> int:
+    """Bytes on the disk of a folder, which is made where there is none."""
+    with _disk():
+        root.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(root).free
 
 
 def _open(path: Path) -> int:

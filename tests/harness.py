@@ -182,6 +182,7 @@ class Site:
             "spool__min_free_bytes": 0,
             "spool__scan_seconds": 0.25,
             "store__root": self.store,
+            "uploads__root": self.root / "uploads",
             "sources__roots": json.dumps([str(root) for root in self._media]),
             "database": f"sqlite:///{self.database}",
             "metrics__listen": f"127.0.0.1:{port}",

@@ -38,6 +38,7 @@ _METHODS = ["GET", "POST"]
 _MOST_TASKS = 100  # in one question after their status
 _SIGNED = "qencode"  # what the signature of a URL is for
 _HOUR = 3600
+_ANY_SIZE = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Lives:
 
 def router(lives: Lives) -> APIRouter:
     """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send."""
-    api = APIRouter(route_class=Route, tags=["Qencode"])
+    # What comes is counted as it is read: who sends too much is answered as all others are.
+    api = APIRouter(route_class=Route, tags=["Qencode"], max_body_size=_ANY_SIZE)
 
     @api.api_route("/v1/access_token", methods=_METHODS, openapi_extra=_form("api_key"))
     async def access_token(service: TheService, form: Form) -> Response:
