@@ -11,11 +11,9 @@ from pathlib import Path
 from time import monotonic
 
 import structlog
-from fastapi import FastAPI
 from sqlalchemy.exc import DBAPIError
+from starlette.types import ASGIApp
 
-from daemon.api.app import http_app
-from daemon.api.qencode import Lives
 from daemon.catalogue import qencode
 from daemon.catalogue.signing import signer
 from daemon.config import BadSettings, Settings
@@ -158,7 +156,11 @@ class Daemon:
             closed=lambda: self._inbox.paused,
         )
 
-    def _doors(self, service: Service) -> FastAPI:
+    def _http_app(self, service: Service) -> ASGIApp:
+        # Here: it takes half a second, and those without an API need none of it.
+        from daemon.api.app import http_app
+        from daemon.api.qencode import Lives
+
         said = self._settings.qencode
         lives = Lives(token=int(said.token_seconds), files=int(said.temporary_hours * 3600))
         return http_app(service, self._uploads, self._settings.hesedvid.fit, lives)
@@ -170,7 +172,7 @@ class Daemon:
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
-        self._service = await self._front_door()
+        self._service = service = await self._front_door()
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
         if not self._settings.sources.roots:
@@ -179,7 +181,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(self._doors(self._service), door)} if door else {}),
+                **({"http": serve(self._http_app(service), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),

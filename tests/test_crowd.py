@@ -35,26 +35,27 @@ def taken(daemon: Running) -> int:
     return len(daemon.said("claimed"))
 
 
-def test_two_daemons_share_two_thousand_jobs(tmp_path: Path, clip_folder: Path) -> None:
+@pytest.mark.parametrize("jobs", [400, pytest.param(2000, marks=pytest.mark.slow)])
+def test_two_daemons_share_many_jobs(jobs: int, tmp_path: Path, clip_folder: Path) -> None:
     clips = [make(BY_NAME[name], clip_folder) for name in ("h264-two-frames", "h264-one-frame", "h264-no-b", "vp8")]
     site = Site(tmp_path, clip_folder)
-    for n in range(2000):
+    for n in range(jobs):
         job = {"id": f"n{n}", "source": str(clips[n % 4].path), "outputs": [thumbnail(0, width=80, format="jpeg")]}
         site.drop(job, f"j{n}.json")
     with site.daemon() as one, site.daemon() as other:
-        reports = site.wait_for(2000, seconds=150)
-        assert taken(one) > 100
-        assert taken(other) > 100
-    assert Counter(report.attempt for report in reports.values()) == {1: 2000}
-    assert {report.id for report in reports.values()} == {f"n{n}" for n in range(2000)}
-    assert Counter(row["token"] for row in site.rows()) == {1: 2000}
+        reports = site.wait_for(jobs, seconds=150)
+        assert taken(one) > jobs // 20
+        assert taken(other) > jobs // 20
+    assert Counter(report.attempt for report in reports.values()) == {1: jobs}
+    assert {report.id for report in reports.values()} == {f"n{n}" for n in range(jobs)}
+    assert Counter(row["token"] for row in site.rows()) == {1: jobs}
     site.check_published(*list(reports.values())[::50])
-    assert sum(path.name == "manifest.json" for path in site.files()) == 2000
+    assert sum(path.name == "manifest.json" for path in site.files()) == jobs
     site.check_clean()
 
 
 @pytest.mark.parametrize(
-    ("jobs", "kills"), [pytest.param(100, 4, id="some"), pytest.param(500, 10, id="many", marks=pytest.mark.slow)]
+    ("jobs", "kills"), [pytest.param(60, 3, id="some"), pytest.param(500, 10, id="many", marks=pytest.mark.slow)]
 )
 def test_a_daemon_killed_again_and_again_does_every_job_once(
     jobs: int, kills: int, tmp_path: Path, clip_folder: Path

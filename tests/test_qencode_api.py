@@ -15,12 +15,12 @@ from urllib.parse import urlencode
 import av
 import httpx
 import pytest
-import qencode3
 from clips import RECIPES, Clip, make
 from harness import Running, Site, free_port, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from qencode3.client import Client
 from qencode3.custom_params import CustomTranscodingParams, Format
 from sqlalchemy import select, update
 
@@ -98,7 +98,7 @@ def picture(url: str) -> Image.Image:
 
 def test_the_whole_flow(door: Door) -> None:
     """The page's query, but for its address and destinations: a clip, and two pictures, numbers as strings."""
-    client = qencode3.client(door.key, api_url=f"{door.url}/")
+    client = Client(door.key, api_url=f"{door.url}/")
     assert client.error is None and client.access_token
     task = client.create_task()
     assert task.error is None and task.upload_url == f"{door.url}/v1/upload_file"
@@ -140,7 +140,7 @@ def test_the_whole_flow(door: Door) -> None:
 
 
 def test_with_its_classes(door: Door) -> None:
-    client = qencode3.client(door.key, api_url=f"{door.url}/")
+    client = Client(door.key, api_url=f"{door.url}/")
     params, format = CustomTranscodingParams(), Format()
     format.output, format.time, format.width = "thumbnail", 0.5, 100
     params.source, params.format = str(door.clip.path), [format]
