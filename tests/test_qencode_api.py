@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,18 +73,20 @@ def clip(clip_folder: Path) -> Clip:
     return make(RECIPES[0], clip_folder)
 
 
-def serve(site: Site, clip: Clip, key: str = "", listen: str = "", **said: Any) -> Door:
+@contextmanager
+def serving(site: Site, clip: Clip, key: str = "", listen: str = "", **said: Any) -> Iterator[Door]:
+    """A daemon with a door. `key` and `listen`: of one that came before it."""
     listen = listen or f"127.0.0.1:{free_port()}"
-    daemon = site.daemon(http__listen=listen, **said).ready()
-    if not key:
-        key = site.ask(lambda c: organisations.add(c, "acme", [], 5)) or ""
-    return Door(site, daemon, f"http://{listen}", key, clip)
+    with site.daemon(http__listen=listen, **said) as daemon:
+        daemon.ready()
+        if not key:
+            key = site.ask(lambda c: organisations.add(c, "acme", [], 5)) or ""
+        yield Door(site, daemon, f"http://{listen}", key, clip)
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, clip: Clip) -> Iterator[Door]:
-    made = serve(Site(tmp_path_factory.mktemp("qencode"), clip.path.parent), clip)
-    with made.daemon:
+    with serving(Site(tmp_path_factory.mktemp("qencode"), clip.path.parent), clip) as made:
         yield made
 
 
@@ -173,7 +176,9 @@ def test_a_sprite_beside_a_series(door: Door) -> None:
     sheet, *pictures = status["images"]
     assert (sheet["tag"], sheet["user_tag"]) == ("image-0-0", "scrub")
     assert picture(sheet["url"]).width == 128
-    assert [p["url"].rpartition("/")[2] for p in pictures][:1] == ["thumb_0001.png"] and pictures[0]["tag"] == "image-1-0"
+    assert [p["url"].rpartition("/")[2] for p in pictures][:1] == ["thumb_0001.png"] and pictures[0][
+        "tag"
+    ] == "image-1-0"
     vtt = httpx.get(status["texts"][0]["url"]).text
     assert f"{sheet['url'].rpartition('/')[2]}#xywh=64,0,64," in vtt
 
@@ -229,7 +234,9 @@ def test_several_tasks_in_one_question_in_all_spellings(door: Door) -> None:
             assert answer.status_code == 200 and answer.json()["error"] == 0
             assert set(answer.json()["statuses"]) == set(tasks)
     mixed = door.ask("status", task_tokens=f"{unknown},{tasks[0]}")
-    assert mixed["error"] == 0 and mixed["statuses"][unknown]["error"] == 13 and not mixed["statuses"][tasks[0]]["error"]
+    assert (
+        mixed["error"] == 0 and mixed["statuses"][unknown]["error"] == 13 and not mixed["statuses"][tasks[0]]["error"]
+    )
     assert door.ask("status", task_tokens=unknown)["error"] == 13
 
 
@@ -351,9 +358,7 @@ def own(*_): raise KeyError("a fault of our own")
 qencode.qencode.create_task = no
 qencode.qencode.task = own
 """
-    site = Site(tmp_path, clip.path.parent)
-    door = serve(site, clip, fault=fault)
-    with door.daemon:
+    with serving(Site(tmp_path, clip.path.parent), clip, fault=fault) as door:
         busy = door.ask("create_task", token=door.token())
         assert (busy["error"], busy["retry_after"]) == (8, 10)
         broken = door.ask("start_encode2", task_token="0" * 32, query=door.query(THUMBNAIL))
@@ -412,44 +417,30 @@ before(Folder, "publish", die)
 
 def test_restarts(tmp_path: Path, clip: Clip) -> None:
     """Killed between the token and the task, the task and its start, and while it runs."""
-    site = Site(tmp_path, clip.path.parent)
-    first = serve(site, clip)
-    with first.daemon:
-        token = first.token()
-    listen = first.url.removeprefix("http://")
-    second = serve(site, clip, first.key, listen)
-    with second.daemon:
+    site, listen = Site(tmp_path, clip.path.parent), f"127.0.0.1:{free_port()}"
+    with serving(site, clip, listen=listen) as first:
+        key, token = first.key, first.token()
+    with serving(site, clip, key, listen) as second:
         task = second.ask("create_task", token=token)["task_token"]
-    # It dies as soon as it has begun to publish.
-    third = serve(site, clip, first.key, listen, fault=DIES_WHEN_PUBLISHING)
-    with third.daemon:
+    with serving(site, clip, key, listen, fault=DIES_WHEN_PUBLISHING) as third:
         started = third.ask("start_encode2", task_token=task, query=third.query(THUMBNAIL))
         assert started["error"] == 0
         third.daemon.killed()
-    fourth = serve(site, clip, first.key, listen)
-    with fourth.daemon:
+    with serving(site, clip, key, listen) as fourth:
         status = fourth.ended(task)
         assert status["status"] == "completed" and picture(status["images"][0]["url"]).width == 100
         again = fourth.ask("start_encode2", task_token=task, query=fourth.query(THUMBNAIL))
         assert again["error"] == 4
-
-
-def test_the_answer_comes_after_the_row(tmp_path: Path, clip: Clip) -> None:
-    """Killed as soon as start_encode2 answers: the task has a status for ever after."""
-    site = Site(tmp_path, clip.path.parent)
-    door = serve(site, clip)
-    with door.daemon:
-        task = door.start(THUMBNAIL)
-    door = serve(site, clip, door.key, door.url.removeprefix("http://"))
-    with door.daemon:
-        assert door.ended(task)["status"] == "completed"
+        # Killed as soon as start_encode2 answers: the task has a status for ever after.
+        last = fourth.start(THUMBNAIL)
+        fourth.daemon.kill()
+    with serving(site, clip, key, listen) as fifth:
+        assert fifth.ended(last)["status"] == "completed"
 
 
 def test_two_daemons_of_one_table_start_a_task_once(tmp_path: Path, clip: Clip) -> None:
     site = Site(tmp_path, clip.path.parent)
-    one = serve(site, clip)
-    two = serve(site, clip, one.key)
-    with one.daemon, two.daemon:
+    with serving(site, clip) as one, serving(site, clip, one.key) as two:
         task, ready = one.task(), threading.Barrier(2)
 
         def begin(door: Door) -> int:

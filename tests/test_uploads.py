@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from email.utils import parsedate_to_datetime
@@ -15,9 +14,9 @@ import httpx
 import pytest
 from clips import Clip
 from harness import Site, free_port, until
-from qencode3.tus_uploader import upload as qencode_upload
+from qencode3.utils import get_tus_from_url
 from sqlalchemy import update
-from test_qencode_api import THUMBNAIL, Door, clip, picture, serve  # noqa: F401  clip is a fixture
+from test_qencode_api import THUMBNAIL, Door, clip, picture, serving  # noqa: F401  clip is a fixture
 from tusclient.client import TusClient
 
 from daemon.catalogue import organisations
@@ -31,7 +30,7 @@ PIECE = VERSION | {"Content-Type": "application/offset+octet-stream"}
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, clip: Clip) -> Iterator[Door]:  # noqa: F811
     site = Site(tmp_path_factory.mktemp("uploads"), clip.path.parent)
-    with (made := serve(site, clip, uploads__max_bytes=64 * MIB, uploads__org_bytes=256 * MIB)).daemon:
+    with serving(site, clip, uploads__max_bytes=64 * MIB, uploads__org_bytes=256 * MIB) as made:
         yield made
 
 
@@ -68,18 +67,19 @@ def stored(door: Door, url: str) -> Path:
 # From the upload to the picture.
 
 
-def test_qencodes_own_uploader_and_a_task_of_it(door: Door) -> None:
+def test_a_task_of_an_upload(door: Door) -> None:
     task = door.task()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it leaves its files open
-        done = qencode_upload(str(door.clip.path), f"{door.url}/v1/upload_file/{task}", chunk_size=10_000)
-    assert done.error == "" and done.url.startswith("tus:")
-    started = door.ask("start_encode2", task_token=task, query=door.query(THUMBNAIL, source=done.url))
+    with door.clip.path.open("rb") as film:
+        uploader = TusClient(f"{door.url}/v1/upload_file/{task}").uploader(file_stream=film, chunk_size=10_000)
+        uploader.upload()
+    source = get_tus_from_url(uploader.url)
+    assert source == source_of(uploader.url)
+    started = door.ask("start_encode2", task_token=task, query=door.query(THUMBNAIL, source=source))
     assert started["error"] == 0, started
     status = door.ended(task)
     assert status["error"] == 0 and picture(status["images"][0]["url"]).width == 100
     again = door.task()  # it stays for others, until it expires
-    door.ask("start_encode2", task_token=again, query=door.query(THUMBNAIL, source=done.url))
+    door.ask("start_encode2", task_token=again, query=door.query(THUMBNAIL, source=source))
     assert door.ended(again)["error"] == 0
 
 
@@ -207,7 +207,7 @@ def test_it_is_removed(door: Door) -> None:
 
 
 def test_only_so_many_bytes_of_an_organisation(tmp_path: Path, clip: Clip) -> None:  # noqa: F811
-    with (door := serve(Site(tmp_path, clip.path.parent), clip, uploads__org_bytes=100)).daemon:
+    with serving(Site(tmp_path, clip.path.parent), clip, uploads__org_bytes=100) as door:
         urls = [announced(door, 40), announced(door, 60)]
         refused = announce(door, 1)
         assert refused.status_code == 429 and "100 bytes" in refused.json()["detail"]
@@ -217,7 +217,7 @@ def test_only_so_many_bytes_of_an_organisation(tmp_path: Path, clip: Clip) -> No
 
 def test_a_full_disk(tmp_path: Path, clip: Clip) -> None:  # noqa: F811
     fault = 'from daemon import uploads\nbefore(uploads.os, "pwrite", fail(errno.ENOSPC), calls=range(2, 4))'
-    with (door := serve(Site(tmp_path, clip.path.parent), clip, fault=fault)).daemon:
+    with serving(Site(tmp_path, clip.path.parent), clip, fault=fault) as door:
         data = os.urandom(3 * MIB)
         url = announced(door, len(data))
         full = put(url, 0, data)
@@ -289,9 +289,7 @@ def test_many_at_once_write_one_file(door: Door) -> None:
 
 def test_two_daemons_of_one_table(tmp_path: Path, clip: Clip) -> None:  # noqa: F811
     site = Site(tmp_path, clip.path.parent)
-    one = serve(site, clip)
-    two = serve(site, clip, one.key)
-    with one.daemon, two.daemon:
+    with serving(site, clip) as one, serving(site, clip, one.key) as two:
         data = os.urandom(2 * MIB)
         url = announced(one, len(data))
         there = url.replace(one.url, two.url)
@@ -312,14 +310,12 @@ def test_a_daemon_that_is_killed(name: str, calls: int, some: bool, tmp_path: Pa
     fault = f'before(os, "{name}", die, only=file_in("/uploads/"), calls={calls})'
     data = os.urandom(40 * MIB)
     site, listen = Site(tmp_path, clip.path.parent), f"127.0.0.1:{free_port()}"
-    door = serve(site, clip, listen=listen, fault=fault)
-    with door.daemon:
+    with serving(site, clip, listen=listen, fault=fault) as door:
         url = announced(door, len(data))
         with pytest.raises(httpx.TransportError):
             put(url, 0, data)
         door.daemon.killed()
-    door = serve(site, clip, door.key, listen)
-    with door.daemon:
+    with serving(site, clip, door.key, listen) as door:
         here = offset(url)
         assert here >= 16 * MIB if some else here == 0
         assert stored(door, url).read_bytes()[:here] == data[:here]
@@ -334,7 +330,7 @@ def test_a_daemon_that_is_killed(name: str, calls: int, some: bool, tmp_path: Pa
 
 def test_a_slow_client_is_heard_as_long_as_it_sends(tmp_path: Path, clip: Clip) -> None:  # noqa: F811
     fault = "from daemon import serving\nserving._PATIENCE = 0.2\nserving._LEAST_BYTES = 1000"
-    with (door := serve(Site(tmp_path, clip.path.parent), clip, fault=fault)).daemon:
+    with serving(Site(tmp_path, clip.path.parent), clip, fault=fault) as door:
         data = os.urandom(200_000)
         url = announced(door, len(data))
         with begun(url, 0, len(data)) as steady:
@@ -359,8 +355,7 @@ def test_what_expired_is_swept(tmp_path: Path, clip: Clip) -> None:  # noqa: F81
     site = Site(tmp_path, clip.path.parent)
     data = clip.path.read_bytes()
     stray = site.root / "uploads" / "0a1b2c3d-0000-4000-8000-000000000000"
-    door = serve(site, clip)
-    with door.daemon:
+    with serving(site, clip) as door:
         gone, wanted, kept = (announced(door, len(data)) for _ in range(3))
         for url in (gone, wanted, kept):
             put(url, 0, data)
@@ -372,7 +367,7 @@ def test_what_expired_is_swept(tmp_path: Path, clip: Clip) -> None:  # noqa: F81
     (stray.parent / "somebody's").write_bytes(b"not ours")
     # A job that waits for one of them is what keeps it.
     site.drop({"org": "acme", "source": source_of(wanted), "outputs": [{"output": "thumbnail", "at": 0}]})
-    with (door := serve(site, clip, door.key, fault="from daemon import app\napp._SWEEP_SECONDS = 0.2")).daemon:
+    with serving(site, clip, door.key, fault="from daemon import app\napp._SWEEP_SECONDS = 0.2") as door:
         report = site.report()
         assert report.status == "completed"
         until(lambda: not stored(door, gone).exists() and not stray.exists(), "what expired is gone")
