@@ -6,8 +6,8 @@ One command does all, in under 8 minutes, from the tree and without network:
 
 It writes FOLDER/<name of the GPU>.json and .svg (default: bench/results/). The machine needs a driver with its video
 part and, for Python 3.11 or newer: PyAV, NumPy, Pillow, pydantic, pydantic-settings, CuPy with NVRTC, PyNvVideoCodec
-and pytest. ffmpeg, nvImageCodec, torchcodec and DALI are measured where they are there. What could not be measured is
-listed with its reason under "not measured".
+and pytest; with hypothesis the kernel's own tests run there, too. ffmpeg, nvImageCodec, torchcodec and DALI are
+measured where they are there. What could not be measured is listed with its reason under "not measured".
 
 Films are made first: H.264, HEVC in 10 bit and VP9, 1080p. Crews of processes and threads (`crew.py`) then make
 pictures from them, a warm-up and some turns each; the median counts. `nvidia-smi dmon` says how busy NVDEC is.
@@ -21,28 +21,27 @@ import platform
 import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from bench import films
+from bench.asked import Asked, Row
 from bench.bars import chart
 from bench.bound import times as bound_times
 from bench.card import Watch
+from bench.correctness import correctness
 from bench.crew import CannotMeasure, Crew, middle, rates
-from bench.others import ALL, Asked, Row, apart
+from bench.jpeg import crossing
+from bench.others import ALL, apart
 
 RESULTS = Path(__file__).parent / "results"
-ROOT = Path(__file__).parent.parent
 WAYS = (("keyframe", "jpeg", "keyframe as JPEG"), ("exact", "webp", "exact as WebP"))
 MAIN, INSTANTS, START = "H.264 1080p", 60, 5.3
-CORRECTNESS_SECONDS = 150.0
 OTHERS_SECONDS = 45.0
 PACKAGES = ("av", "numpy", "pillow", "cupy-cuda13x", "PyNvVideoCodec", "nvidia-nvimgcodec-cu13", "torch", "torchcodec")
 PACKAGES += ("nvidia-dali-cuda130",)
@@ -116,6 +115,7 @@ def main() -> None:
     measuring = Measuring(deadline)
     with Watch(_index(asked.device)) as watch:
         measure(asked, card["engines"], measuring, watch)
+    result["gpu.jpeg_pixels"] = jpeg_pixels(measuring.rows)
     whole = watch.between(0, perf_counter())
     if whole["NVDEC %"] is None:
         measuring.missing["NVDEC utilisation"] = "nvidia-smi is not there, or does not say"
@@ -131,7 +131,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cuda:0", help="cuda:N, or cpu to try the command (default cuda:0)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write to")
-    parser.add_argument("--limit", type=float, default=420.0, help="seconds after which nothing more is begun")
+    parser.add_argument("--limit", type=float, default=400.0, help="seconds after which nothing more is begun")
     parser.add_argument("--turns", type=int, default=3, help="turns of each, the median counts (default 3)")
     parser.add_argument("--seconds", type=float, default=2.5, help="of one turn of a crew (default 2.5)")
     parser.add_argument("--media", type=Path, help="a film of your own instead of the made H.264 one")
@@ -178,56 +178,6 @@ def machine() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     when = datetime.now(UTC).isoformat(timespec="minutes")
     return {"cpu": cpu, "cores": cores, "date": when, "python": platform.python_version(), **found}
-
-
-# Are the pictures right?
-
-
-def correctness(device: str) -> dict[str, Any]:
-    """`tests/test_gpu.py`, and the kernel's own tests where hypothesis is there for them."""
-    if find_spec("pytest") is None:
-        return {"not run": "there is no pytest"}
-    files = ["tests/test_gpu.py"]
-    if (ROOT / "tests" / "test_kernel.py").exists() and find_spec("hypothesis") is not None:
-        files.append("tests/test_kernel.py")
-    environment = {"REQUIRE_GPU": "1"} if device != "cpu" else {}
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        words = ["-m", "pytest", "-m", "gpu", *files, "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        try:
-            done = subprocess.run(
-                [sys.executable, *words],
-                cwd=ROOT,
-                env={**os.environ, "GPU_TESTS_ON": device, **environment},
-                capture_output=True,
-                text=True,
-                timeout=CORRECTNESS_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return {"not run": f"the tests took more than {CORRECTNESS_SECONDS:.0f} s"}
-        if not report.exists():
-            return {"not run": f"pytest ended with status {done.returncode}: {done.stdout[-500:]}"}
-        return {"files": files, **told(report.read_text())}
-
-
-def told(junit: str) -> dict[str, Any]:
-    """What a JUnit report says."""
-    cases = list(ElementTree.fromstring(junit).iter("testcase"))  # noqa: S314  pytest wrote it
-    failed = {
-        f"{case.get('name')}": (fault.get("message") or "").splitlines()[:1]
-        for case in cases
-        for fault in (*case.findall("failure"), *case.findall("error"))
-    }
-    skipped = [case.get("name") for case in cases if case.find("skipped") is not None]
-    measured = {str(each.get("name")): each.get("value") or "" for case in cases for each in case.iter("property")}
-    decibels = [float(value) for name, value in measured.items() if name.startswith("PSNR")]
-    return {
-        "passed": len(cases) - len(failed) - len(skipped),
-        "failed": failed,
-        "skipped": skipped,
-        "least PSNR against the CPU path, dB": min(decibels, default=None),
-        "measured": measured,
-    }
 
 
 # How many a second?
@@ -278,6 +228,16 @@ def named(title: str, rows: Iterable[Row]) -> list[Row]:
     """Rows of others, those that make the same pictures under the name that ours have."""
     ours = {what for _, _, what in WAYS}
     return [row | {"what": f"{title}, {row['what']}"} if row["what"] in ours else row for row in rows]
+
+
+def jpeg_pixels(rows: list[Row]) -> dict[str, int | None]:
+    """What to set it to: from how many pixels on nvImageCodec is faster than Pillow."""
+    cores = len(os.sched_getaffinity(0))
+    found = {f"{who} each": crossing(rows, threads) for who, threads in (("1 thread", 1), (f"{cores} threads", cores))}
+    for who, pixels in found.items():
+        said = "nowhere, or not measured" if pixels is None else f"from {pixels} pixels on"
+        print(f"  JPEG by nvImageCodec is faster than by Pillow, {who}: {said}", flush=True)
+    return found
 
 
 def compared(rows: list[Row]) -> list[Row]:

@@ -11,46 +11,20 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import av
 import numpy as np
 
+from bench import jpeg
+from bench.asked import Asked, Row, imported, row
 from bench.crew import SIZE, CannotMeasure
 from daemon.media.container import open_container
-from daemon.media.encode import encode
 from daemon.media.source import FileSource
 
-SHEETS = ((320, 180), (1280, 720), (4096, 2304))
 ALONE = "decoding alone: no picture is made small, none encoded"
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """`times`: seconds of the wanted pictures, the same for all."""
-
-    film: Path
-    times: Sequence[float]
-    turns: int
-    gpu: int = 0
-
-
-def row(what: str, who: str, count: int, turns: int, once: Callable[[], object], note: str = "") -> Row:
-    """`once` does `count` of them; a first time to warm up."""
-    once()
-    found = []
-    for _ in range(turns):
-        begun = perf_counter()
-        once()
-        found.append(count / (perf_counter() - begun))
-    rates = {"per second": round(median(found), 1), "all": [round(rate, 1) for rate in found]}
-    return {"what": what, "who": who, **rates, **({"note": note} if note else {})}
 
 
 # Others that decode on the GPU.
@@ -96,7 +70,7 @@ def _called(words: Sequence[str]) -> str:
 
 def simple_decoder(asked: Asked) -> list[Row]:
     """PyNvVideoCodec's decoder with random access, one thread."""
-    nvc = _imported("PyNvVideoCodec")
+    nvc = imported("PyNvVideoCodec")
     decoder = nvc.SimpleDecoder(str(asked.film), gpu_id=asked.gpu, use_device_memory=True)
     exact, keys = _frame_numbers(asked)
     name = "PyNvVideoCodec SimpleDecoder, 1 thread"
@@ -113,7 +87,7 @@ def simple_decoder(asked: Asked) -> list[Row]:
 
 def threaded_decoder(asked: Asked) -> list[Row]:
     """PyNvVideoCodec's decoder with a thread ahead: it is made for frames in order, and is told anew where to begin."""
-    nvc = _imported("PyNvVideoCodec")
+    nvc = imported("PyNvVideoCodec")
     decoder = nvc.ThreadedDecoder(str(asked.film), buffer_size=4, gpu_id=asked.gpu, use_device_memory=True)
     exact, keys = _frame_numbers(asked)
     name = "PyNvVideoCodec ThreadedDecoder, 1 thread ahead"
@@ -134,7 +108,7 @@ def threaded_decoder(asked: Asked) -> list[Row]:
 
 def torchcodec(asked: Asked) -> list[Row]:
     """PyTorch's decoder, on the same instants and at those of their keyframes."""
-    decoders = _imported("torchcodec.decoders")
+    decoders = imported("torchcodec.decoders")
     decoder = decoders.VideoDecoder(str(asked.film), device=f"cuda:{asked.gpu}", seek_mode="approximate")
     keys = sorted({_before(_keyframes(asked.film), time) for time in asked.times})
 
@@ -191,82 +165,27 @@ def demux(asked: Asked) -> list[Row]:
     return [row("demux: seek and read to the instant", "PyAV, 1 thread", len(asked.times), asked.turns, take)]
 
 
-def picture(asked: Asked, size: tuple[int, int]) -> "np.ndarray[Any, Any]":
-    """A frame of the film, as large as that."""
-    with av.open(str(asked.film)) as container:
-        container.seek(int(asked.times[0] * av.time_base))
-        frame = next(container.decode(video=0))
-        return frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
-
-
-def pillow(asked: Asked) -> list[Row]:
-    """JPEG by our own call, on one thread and on all cores."""
-    rows = []
-    for size in SHEETS:
-        shown = picture(asked, size)
-        for threads in sorted({1, len(os.sched_getaffinity(0))}):
-            count = threads * max(2, 4_000_000 // (size[0] * size[1]))
-
-            def take(shown: Any = shown, threads: int = threads, count: int = count) -> None:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(lambda _: encode(shown, "jpeg", 85), range(count)))
-
-            rows.append(
-                row(_jpeg(size), f"Pillow, {threads} thread{'s' if threads > 1 else ''}", count, asked.turns, take)
-            )
-    return rows
-
-
-def nvimgcodec(asked: Asked) -> list[Row]:
-    """JPEG by nvImageCodec, one at a time and many, of pictures that lie on the GPU."""
-    codec, cupy = _imported("nvidia.nvimgcodec"), _imported("cupy")
-    encoder = codec.Encoder(device_id=asked.gpu)
-    params = codec.EncodeParams(
-        quality_type=codec.QualityType.QUALITY,
-        quality_value=85,
-        jpeg_encode_params=codec.JpegEncodeParams(),
-        chroma_subsampling=codec.ChromaSubsampling.CSS_420,
-    )
-    rows = []
-    for size in SHEETS:
-        on_device = cupy.asarray(picture(asked, size))
-        for together in (1, 32) if size[0] < 4000 else (1, 4):
-            images = [codec.as_image(on_device)] * together
-
-            def take(images: Any = images) -> None:
-                made = encoder.encode(images, "jpeg", params=params)
-                if any(each is None or len(bytes(memoryview(each))) == 0 for each in made):
-                    raise CannotMeasure("it encoded nothing")  # it says so by None, without an exception
-
-            rows.append(row(_jpeg(size), f"nvImageCodec, {together} together", together, 3 * asked.turns, take))
-    return rows
-
-
-def _jpeg(size: tuple[int, int]) -> str:
-    return f"JPEG of {size[0]}x{size[1]}"
-
-
 def kernel(asked: Asked) -> list[Row]:
     """Our kernel, on surfaces as NVDEC writes them, launched for one and for many; and the copy of what it made."""
-    return _resized(asked, "thumbd's kernel", _imported("kernels.resize").resize, copies=True)
+    return _resized(asked, "thumbd's kernel", imported("kernels.resize").resize, copies=True)
 
 
 def dali(asked: Asked) -> list[Row]:
     """The same call, its planes brought to size by DALI."""
-    _imported("nvidia.dali.experimental.dynamic")
-    return _resized(asked, "DALI", _imported("kernels.dali").resize, copies=False)
+    imported("nvidia.dali.experimental.dynamic")
+    return _resized(asked, "DALI", imported("kernels.dali").resize, copies=False)
 
 
 def job(surface: int, out: int) -> Any:
     """A picture of a 1080p surface, both by their addresses."""
-    launcher = _imported("kernels.resize")
+    launcher = imported("kernels.resize")
     planes = launcher.stacked(surface, 1920, 1080, "nv12")
     shown = launcher.Surface(planes=planes, pitch=1920, width=1920, height=1080, format="nv12")
     return launcher.Job(surface=shown, size=SIZE, out=out, out_pitch=3 * SIZE[0], matrix="bt709")
 
 
 def _resized(asked: Asked, who: str, resize: Callable[..., None], *, copies: bool) -> list[Row]:
-    cupy = _imported("cupy")
+    cupy = imported("cupy")
     rows, what = [], f"resize of 1920x1080 NV12 to {SIZE[0]}x{SIZE[1]}"
     with cupy.cuda.Device(asked.gpu), cupy.cuda.Stream(non_blocking=True) as stream:
         for together in (1, 8, 32):
@@ -291,21 +210,12 @@ def _resized(asked: Asked, who: str, resize: Callable[..., None], *, copies: boo
     return rows
 
 
-def _imported(name: str) -> Any:
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except (ImportError, RuntimeError, OSError) as error:  # PyNvVideoCodec says RuntimeError where there is no driver
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CannotMeasure(f"{name} cannot be imported: {said}") from None
-
-
 ALL: dict[str, Callable[[Asked], list[Row]]] = {
     "demux": demux,
     "kernel": kernel,
-    "pillow": pillow,
-    "nvimgcodec": nvimgcodec,
+    "pillow": jpeg.pillow,
+    "our jpeg": jpeg.ours,
+    "nvimgcodec": jpeg.from_the_card,
     "simple decoder": simple_decoder,
     "threaded decoder": threaded_decoder,
     "ffmpeg": ffmpeg,

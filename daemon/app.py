@@ -14,23 +14,36 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
-from daemon.catalogue import qencode
+from daemon.api.qencode_status import DIALECT, Lives, Teller
+from daemon.catalogue import organisations, qencode
 from daemon.catalogue.signing import signer
-from daemon.config import BadSettings, Settings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs import table
+from daemon.jobs import errands, table
 from daemon.jobs.retry import Policy
+from daemon.media.choice import Choice
 from daemon.metrics import Metrics
+from daemon.owed.delivery import Deliveries, Endpoints
+from daemon.owed.expiry import Expiry
+from daemon.owed.promise import Promise
+from daemon.owed.runner import Backoff, Runner, Trade
+from daemon.owed.secrets import BadKey, box_of
+from daemon.owed.webhook import Occasion, Webhooks, Wording
 from daemon.probe import Probe
 from daemon.service import Service
 from daemon.service import Terms as ServiceTerms
 from daemon.serving import listening_socket, serve
 from daemon.sources import Sources
+from daemon.sources.files import Files
+from daemon.sources.http import Http
+from daemon.sources.ranges import Patience
+from daemon.sources.s3 import S3, Buckets
+from daemon.sources.vetting import Vetting
 from daemon.store.folder import Folder
 from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
@@ -43,6 +56,7 @@ log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
+_EXPIRIES = 2  # at once
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
 
 
@@ -53,7 +67,49 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
         if metrics is not None:
             metrics.worker_exits.labels(reason).inc()
 
-    return Worker(settings.device, Watch(settings.job.stall, settings.job.timeout), exited)
+    choice = Choice(settings.device, settings.gpu.resize, settings.gpu.jpeg_pixels)
+    return Worker(str(choice), Watch(settings.job.stall, settings.job.timeout), exited)
+
+
+def build_sources(
+    settings: SourcesSettings,
+    roots: Sequence[Path] | None,
+    metrics: Metrics | None = None,
+    uploads: Path | None = None,
+) -> Sources:
+    """What may be read. `roots`: None for the user's own rights to files; `uploads`: the folder of those, where there
+    are any."""
+    patience = Patience(settings.connect_seconds, settings.silence_seconds, settings.piece_seconds, settings.tries)
+
+    def http(vetting: Vetting, label: str | None = None) -> Http:
+        def counted(scheme: str, outcome: str, received: int) -> None:
+            if metrics is not None:
+                metrics.source_requests.labels(label or scheme, outcome).inc()
+                metrics.source_received.labels(label or scheme).inc(received)
+
+        return Http(vetting, settings.max_bytes, settings.whole_bytes, settings.kept_bytes, patience, counted)
+
+    schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
+    said = settings.s3
+    endpoint = said.endpoint or f"https://s3.{said.region}.amazonaws.com"
+    scheme, _, host = endpoint.partition("://")
+    # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
+    return Sources(
+        Files(roots, settings.max_bytes, settings.aliases),
+        http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
+        S3(
+            Buckets(endpoint, said.region, said.key, said.secret, said.buckets),
+            http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
+        )
+        if "s3" in settings.schemes
+        else None,
+        None if uploads is None else Files((uploads,), settings.max_bytes, {}),
+    )
+
+
+def build_probe(settings: Settings) -> Probe:
+    """Looks at sources in a worker of its own, not yet started."""
+    return Probe(build_worker(settings.model_copy(update={"device": "cpu"})))
 
 
 def terms_of(settings: Settings, owner: str) -> Terms:
@@ -99,24 +155,33 @@ class Daemon:
         """Raises a Failure that says which setting keeps it from starting."""
         bound, door = self._open()
         self._database = Database(open_engine(self._settings.database))
-        self._uploads = self._build_uploads()
         self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
         self._dispatcher = Dispatcher(
             database=self._database,
             store=self._store,
-            sources=Sources(self._settings.sources.roots, self._settings.sources.max_bytes, self._uploads.root),
+            sources=build_sources(
+                self._settings.sources, self._settings.sources.roots, self.metrics, self._settings.uploads.root
+            ),
             workers=self._workers,
             metrics=self.metrics,
             policy=self._policy,
             terms=terms_of(self._settings, self.owner),
             settled=self._settled,
         )
+        self._promise = Promise(
+            self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of, frozenset({DIALECT})
+        )
         self._inbox = Inbox(
-            self._spool, self._database, self.metrics, self._settings.spool.scan_seconds, self._dispatcher.wake
+            self._spool,
+            self._database,
+            self.metrics,
+            self._settings.spool.scan_seconds,
+            self._accepted,
+            self._promise,
         )
-        self._probe = Probe(
-            Worker("cpu", Watch(self._settings.job.stall, self._settings.job.timeout), lambda how: None)
-        )
+        self._uploads = self._build_uploads()
+        self._probe = build_probe(self._settings)
+        self._errands = self._build_errands()
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
@@ -134,6 +199,10 @@ class Daemon:
             raise BadSettings(f"store.root: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
+        try:
+            self._box = box_of(self._settings.secrets.key, self._settings.secrets.key_file)
+        except BadKey as bad:
+            raise BadSettings(bad.message) from None
         bound = _socket("metrics.listen", self._settings.metrics.listen)
         return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
@@ -152,30 +221,28 @@ class Daemon:
             signer=await self._database.run(signer),
             metrics=self.metrics,
             terms=ServiceTerms(http.base_url, http.url_life, limits.model_dump()),
-            accepted=self._dispatcher.wake,
+            promise=self._promise,
+            accepted=self._accepted,
             closed=lambda: self._inbox.paused,
         )
 
     def _http_app(self, service: Service) -> ASGIApp:
-        # Here: it takes half a second, and those without an API need none of it.
-        from daemon.api.app import http_app
-        from daemon.api.qencode import Lives
+        from daemon.api.app import http_app  # here: it takes half a second, and those without an API need none of it
 
+        return http_app(service, self._uploads, self._settings.hesedvid.fit, self._qencode_teller(service))
+
+    def _qencode_teller(self, service: Service) -> Teller:
         said = self._settings.qencode
         lives = Lives(token=int(said.token_seconds), files=int(said.temporary_hours * 3600))
-        return http_app(service, self._uploads, self._settings.hesedvid.fit, lives)
-
-    def _settled(self, key: str) -> None:
-        self._inbox.settled()
-        if self._service is not None:
-            self._service.settled(key)
+        return Teller(service, lives, self._endpoints().origin_of)
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
         self._service = service = await self._front_door()
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
         log.info("serving", **self._where())
-        if not self._settings.sources.roots:
+        sources = self._settings.sources
+        if not (sources.roots or sources.aliases or sources.schemes):
             log.warning("no source may be read: name folders in the setting sources.roots")
         chores = [
             asyncio.create_task(chore, name=name)
@@ -190,7 +257,7 @@ class Daemon:
                 **({"watch": self._inbox.watch()} if self._settings.spool.watch else {}),
             }.items()
         ]
-        lanes = asyncio.create_task(self._dispatcher.run(), name="lanes")
+        lanes = asyncio.create_task(self._work(), name="lanes")
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait([*chores, lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -200,12 +267,18 @@ class Daemon:
         finally:
             await _cancel([*chores, lanes, stopping])
 
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._dispatcher.run())
+            both.create_task(self._errands.run())
+
     async def _drain(self, lanes: "asyncio.Task[None]") -> None:
         log.info("draining", grace=self._settings.grace)
         self._troubles = ("it is draining",)
         self.metrics.ready.set(0)
         self._inbox.paused = "draining"
         self._dispatcher.drain()
+        self._errands.drain()
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([lanes, hurry], timeout=self._settings.grace, return_when=asyncio.FIRST_COMPLETED)
         await _cancel([hurry])
@@ -222,8 +295,58 @@ class Daemon:
             await self._sweep_stagings()
             await self._inbox.pay_all()
             log.info("stopped", given_back=given_back)
+        for caller in self._callers:
+            await caller.close()
         await in_thread(self._database.close)
         self._spool.close()
+
+    # What is owed.
+
+    def _endpoints(self) -> Endpoints:
+        said = self._settings.deliveries
+        return Endpoints(said.enabled, said.endpoints, said.allowed_hosts, said.plain_hosts)
+
+    def _build_errands(self) -> Runner:
+        webhooks, deliveries = self._settings.webhooks, self._settings.deliveries
+
+        async def secret_of(org: str) -> bytes | None:
+            known = await self._database.run(lambda c: organisations.get(c, org))
+            return (known.webhook_secret if known else webhooks.secret).encode() or None
+
+        async def qencode_callback(occasion: Occasion) -> Wording:
+            assert self._service is not None  # noqa: S101  it is there before any errand is run
+            return await self._qencode_teller(self._service).callback(occasion)
+
+        worded = {DIALECT: qencode_callback}
+        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, worded)
+        delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
+        expiry = Expiry(self._database, self._store)
+        self._callers = (callback, delivery)
+
+        def backoff(said: WebhooksSettings | DeliveriesSettings) -> Backoff:
+            return Backoff(said.attempts, said.first_delay, said.longest_delay)
+
+        return Runner(
+            self._database,
+            self.metrics,
+            self.owner,
+            {
+                "callback": Trade(callback.pay, webhooks.at_once, backoff(webhooks)),
+                "delivery": Trade(delivery.pay, deliveries.at_once, backoff(deliveries)),
+                "expiry": Trade(expiry.pay, _EXPIRIES, Backoff()),
+            },
+            self._settings.job.lease,
+        )
+
+    def _accepted(self) -> None:
+        self._dispatcher.wake()
+        self._errands.wake()
+
+    def _settled(self, key: str) -> None:
+        self._inbox.settled()
+        self._errands.wake()
+        if self._service is not None:
+            self._service.settled(key)
 
     # Chores.
 
@@ -304,6 +427,7 @@ class Daemon:
             counts = await self._database.run(table.counts)
             oldest = await self._database.run(table.oldest_queued)
             running = await self._database.run(table.running_by_org)
+            owed = await self._database.run(errands.counts)
         except DBAPIError as error:
             return [f"the job table cannot be reached: {error.orig}"]
         for state in STATES:
@@ -312,6 +436,8 @@ class Daemon:
         self.metrics.org_running.clear()
         for org, count in running.items():
             self.metrics.org_running.labels(org).set(count)
+        for kind in errands.KINDS:
+            self.metrics.owed.labels(kind).set(owed.get(kind, 0))
         most, queued = self._settings.spool.max_queued, counts.get(QUEUED, 0)
         full = f"{queued} jobs are queued, {most} are allowed (setting spool.max_queued)"
         self._full = full if queued >= most else None

@@ -1,6 +1,7 @@
 """`thumbd check`: what this machine can do, and whether the settings work on it."""
 
 import asyncio
+import errno
 import json
 import sqlite3
 import sys
@@ -8,19 +9,23 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import httpx
 import PIL
 from rich.console import Console
-from sqlalchemy import make_url, text
+from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from daemon.app import build_worker
-from daemon.config import Settings, cores
+from daemon.catalogue import organisations
+from daemon.config import HttpSettings, Settings, cores
 from daemon.database import open_engine
 from daemon.errors import Failure
 from daemon.media.encode import encoders
+from daemon.serving import listening_socket
 from daemon.store.folder import Folder
 
 CARDS = [sys.executable, "-P", "-m", "daemon.media.cards"]
+DOOR_SECONDS = 5.0  # for whoever listens where the API is to
 CARDS_SECONDS = 60.0  # CUDA takes seconds to start where there are several GPUs
 
 
@@ -55,21 +60,47 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     try:
         engine = open_engine(settings.database)
         with engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
+            found = organisations.all_of_them(connection)
         engine.dispose()
         say("database", True, engine.url.render_as_string())
+        keys = sum(each.keys for each in found)
+        say("orgs", True, f"{len(found)} with {keys} API keys" if found else "none: `thumbd org add NAME` adds one")
     except Failure as failure:
         say("database", False, failure.message)
+    say("http.listen", *await _door(settings.http))
     roots = settings.sources.roots
     for root in roots:
         say("sources", root.is_dir(), str(root) if root.is_dir() else f"{root} is not there")
     if not roots:
-        say("sources", True, "none may be read by the daemon: name folders in the setting sources.roots")
+        say("sources", True, "no files may be read by the daemon: name folders in the setting sources.roots")
     console.print("\nsettings in force:", highlight=False)
     shown = settings.model_copy(update={"database": _without_password(settings.database)})
     for line in shown.model_dump_json(indent=1).splitlines()[1:-1]:
         console.print(line, markup=False, highlight=False)
     return good
+
+
+async def _door(http: HttpSettings) -> tuple[bool, str]:
+    """Whether the API can listen where it is to, or a daemon does already; and how clients find it."""
+    if not http.listen:
+        return True, "nowhere: there will be no HTTP API"
+    found = f"{http.listen}, clients find it at {http.base_url} (setting http.public_url)"
+    try:
+        listening_socket(http.listen).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and await _is_thumbd(http.listen):
+            return True, f"{found}; a daemon listens there now"
+        return False, f"{http.listen}: {error.strerror}: give another host:port"
+    return True, found
+
+
+async def _is_thumbd(listen: str) -> bool:
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=DOOR_SECONDS) as client:
+            document = (await client.get(f"http://{listen}/openapi.json")).json()
+        return bool(document["info"]["title"] == "thumbd")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+        return False
 
 
 async def ask_cards() -> tuple[str | None, list[dict[str, Any]]]:

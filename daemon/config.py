@@ -2,10 +2,20 @@
 command line see them; `configs/thumbd.toml` shows every key."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,12 +24,23 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from daemon.addresses import Hosts
 from daemon.errors import Failure
 from daemon.job import explain
+from daemon.media.choice import Resize
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
+
+
+def _text(said: object) -> object:
+    if not isinstance(said, str | SecretStr):
+        raise ValueError("write it as text")  # without saying what it is
+    return said
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_text)]
 
 
 class BadSettings(Failure):
@@ -30,6 +51,13 @@ class BadSettings(Failure):
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GpuSettings(_Section):
+    """What is for cards alone; with `device` cpu it has to be left out."""
+
+    resize: Resize = "kernel"
+    jpeg_pixels: Annotated[int, Field(ge=0)] = 0
 
 
 class SpoolSettings(_Section):
@@ -46,9 +74,52 @@ class StoreSettings(_Section):
     background: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#000000"
 
 
+class S3Settings(_Section):
+    endpoint: str = ""
+    region: Annotated[str, Field(pattern="^[a-z0-9-]{1,50}$")] = "us-east-1"
+    key: Secret = SecretStr("")
+    secret: Secret = SecretStr("")
+    buckets: tuple[str, ...] = ()
+
+    @field_validator("endpoint")
+    @classmethod
+    def _url(cls, said: str) -> str:
+        if said and not re.fullmatch(r"https?://[^/?#@\s]+/?", said):
+            raise ValueError(f'write a URL without a path, as in "https://s3.example:9000", not {said!r}')
+        if said:
+            Hosts([said.rstrip("/").partition("://")[2]])
+        return said.rstrip("/")
+
+
 class SourcesSettings(_Section):
     roots: tuple[Path, ...] = ()
     max_bytes: Count = 1 << 40
+    aliases: dict[str, Path] = {}
+    schemes: tuple[Literal["https", "http", "s3"], ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    private_hosts: tuple[str, ...] = ()
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
+    whole_bytes: Bytes = 16 << 20
+    kept_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 20
+    connect_seconds: Positive = 10.0
+    silence_seconds: Positive = 30.0
+    piece_seconds: Positive = 120.0
+    tries: Count = 4
+    s3: S3Settings = S3Settings()
+
+    @field_validator("aliases")
+    @classmethod
+    def _urls_of_folders(cls, said: dict[str, Path]) -> dict[str, Path]:
+        for begin in said:
+            if not re.fullmatch(r"[a-z0-9+.-]+://[^?#]*/", begin):
+                raise ValueError(f'write how URLs begin, up to a slash, as in "https://cdn.example/", not {begin!r}')
+        return said
+
+    @field_validator("allowed_hosts", "private_hosts")
+    @classmethod
+    def _hosts(cls, said: tuple[str, ...]) -> tuple[str, ...]:
+        Hosts(said)
+        return said
 
 
 class JobSettings(_Section):
@@ -105,6 +176,34 @@ class HesedVidSettings(_Section):
     fit: Literal["cover", "pad", "stretch"] = "cover"
 
 
+class WebhooksSettings(_Section):
+    enabled: bool = True
+    allowed_hosts: tuple[str, ...] = ()
+    secret: Annotated[str, Field(repr=False)] = ""
+    timeout: Positive = 10.0
+    at_once: Count = 16
+    attempts: Count = 8
+    first_delay: Positive = 5.0
+    longest_delay: Positive = 3600.0
+
+
+class DeliveriesSettings(_Section):
+    enabled: bool = True
+    endpoints: tuple[str, ...] = ("*.amazonaws.com", "storage.googleapis.com", "*.blob.core.windows.net")
+    allowed_hosts: tuple[str, ...] = ()
+    plain_hosts: tuple[str, ...] = ()
+    timeout: Positive = 60.0
+    at_once: Count = 4
+    attempts: Count = 8
+    first_delay: Positive = 5.0
+    longest_delay: Positive = 3600.0
+
+
+class SecretsSettings(_Section):
+    key: Annotated[str, Field(repr=False)] = ""
+    key_file: Path = Path("thumbd-data/secrets.key")
+
+
 class QencodeSettings(_Section):
     token_seconds: Annotated[float, Field(ge=60)] = 86400.0
     temporary_hours: Positive = 24.0
@@ -143,6 +242,7 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=64)] = 0
     grace: Positive = 30.0
     database: str = "sqlite:///thumbd-data/thumbd.db"
+    gpu: GpuSettings = GpuSettings()
     spool: SpoolSettings = SpoolSettings()
     store: StoreSettings = StoreSettings()
     sources: SourcesSettings = SourcesSettings()
@@ -153,6 +253,9 @@ class Settings(BaseSettings):
     qencode: QencodeSettings = QencodeSettings()
     uploads: UploadsSettings = UploadsSettings()
     metrics: MetricsSettings = MetricsSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
+    deliveries: DeliveriesSettings = DeliveriesSettings()
+    secrets: SecretsSettings = SecretsSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 

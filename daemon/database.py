@@ -70,6 +70,7 @@ def _open_sqlite(path: Path) -> Engine:
         mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
         connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=ON")  # what was sealed is gone for good
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

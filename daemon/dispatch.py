@@ -29,7 +29,7 @@ from daemon.jobs.table import Held, Publication
 from daemon.metrics import Metrics
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
-from daemon.sources import Sources
+from daemon.sources import Opened, Sources
 from daemon.store.folder import Folder, Staging
 from daemon.task import MAX_FILES, Limits, Task
 from daemon.threads import in_thread
@@ -276,7 +276,7 @@ class _Batch:
                 elif await self._find_equal(held):
                     self._performing.append(held)
             if self._performing:
-                await self._produce(opened.descriptor)
+                await self._produce(opened)
 
     async def _stage(self, held: Held) -> None:
         store = self._dispatcher.store
@@ -309,7 +309,7 @@ class _Batch:
         reused = self._reused[held.key].outputs
         return {n: output for n, output in enumerate(self._jobs[held.key].outputs) if n not in reused}
 
-    async def _produce(self, descriptor: int) -> None:
+    async def _produce(self, opened: Opened) -> None:
         terms = self._dispatcher.terms
         task = Task(
             jobs=tuple(tuple(self._left(held).values()) for held in self._performing),
@@ -320,7 +320,7 @@ class _Batch:
         stagings = [self._stagings[held.key] for held in self._performing]
         self._production = production = Production(task, stagings, self._note)
         try:
-            async with aclosing(production.run(self._worker, descriptor)) as jobs:
+            async with aclosing(production.run(self._worker, opened.descriptor, opened.answers)) as jobs:
                 async for made in jobs:
                     held = self._performing[made.job]
                     self._settle(held, self._finish(held, made))

@@ -24,10 +24,13 @@ all derived from these types; so are the statuses of each protocol.
     │   ├── NotAVideo       no container or no picture in it that we can read
     │   ├── DecodeFailed    a video, but this picture does not come out
     │   └── SourceUnreadable    the disk or network said no: may pass
+    │       └── SourceChanged   it is another file than when it was opened
     ├── WorkerFailure       the process that decoded
     │   ├── WorkerDied, WorkerStalled, WorkerTimeout, WorkerLied
     │   └── DeviceLost      it died of its card
     ├── StoreFailure        the place for the pictures is full or broken: the job waits
+    ├── TargetFailure       whom a callback or a delivery is for did not take it: may pass
+    │   └── TargetRefused   nor will it: a wrong key, no such bucket, an address that nobody may call
     ├── DeviceMissing       a named device is not there
     ├── Cancelled           somebody said stop
     ├── LeaseLost           another attempt owns the job now
@@ -125,10 +128,19 @@ class SourceFailure(Failure):
 
     def named(self, source: str) -> "SourceFailure":
         """The same failure, its message naming the source; a worker does not know what its source is called."""
-        place = f"source {source!r}: "
+        place = f"source {shown(source)!r}: "
         if self.message.startswith(place):
             return self
         return type(self)(place + self.message, output=self.output)
+
+
+def shown(source: str) -> str:
+    """A source as anybody may see it: a URL without its user, query and fragment, which may be secrets."""
+    scheme, is_url, rest = source.partition("://")
+    if not is_url:
+        return source
+    authority, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
 
 class SourceMissing(SourceFailure):
@@ -154,6 +166,10 @@ class DecodeFailed(SourceFailure):
 class SourceUnreadable(SourceFailure):
     code = "source_unreadable"
     retry = True
+
+
+class SourceChanged(SourceUnreadable):
+    code = "source_changed"
 
 
 class WorkerFailure(Failure):
@@ -190,6 +206,16 @@ class StoreFailure(Failure):
     code = "store_failed"
     retry = True
     charged = False
+
+
+class TargetFailure(Failure):
+    code = "target_failed"
+    retry = True
+
+
+class TargetRefused(TargetFailure):
+    code = "target_refused"
+    retry = False
 
 
 class DeviceMissing(Failure):

@@ -29,13 +29,17 @@ from pydantic import JsonValue as Json
 from pydantic_core import from_json
 
 from daemon.errors import BadJob, Complaint
+from daemon.target import Target
 from daemon.times import Length, Time, positive
 
 MAX_JOB_BYTES = 1 << 20
 MAX_OUTPUTS = 64
 MANIFEST = "manifest.json"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of jobs, organisations, videos
 MAX_FPS = 240
 MAX_KEYFRAME = 100_000
+MAX_TARGETS = 16
+MAX_LIFETIME = 10 * 366 * 86400
 
 Format = Literal["webp", "jpeg", "png", "avif"]
 AnimationFormat = Literal["webp", "gif", "avif"]
@@ -106,6 +110,28 @@ def _check_base_url(url: str) -> str:
     return url
 
 
+def _check_callback(url: str) -> str:
+    # Told without the URL, which may hold a token.
+    if not re.fullmatch(r"https?://([A-Za-z0-9._~:/?@!$&'()*+,;=\[\]-]|%[0-9A-Fa-f]{2})+", url):
+        raise ValueError('must be a URL such as "https://host/path", without #, all other characters written as %XX')
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("has no host, or no port that there is")
+    if parts.username is not None:
+        raise ValueError("must hold no user and password: the call is signed instead")
+    return url
+
+
+def _check_lifetime(time: Time) -> Time:
+    if time.relative or time.value > MAX_LIFETIME:
+        raise ValueError(f"is a time of at most {MAX_LIFETIME} seconds, not a percentage")
+    return time
+
+
 def _all_different(indexes: tuple[Index, ...]) -> tuple[Index, ...]:
     if len(set(indexes)) < len(indexes):
         raise ValueError("names an index twice")
@@ -118,6 +144,9 @@ Flag = Annotated[bool, Strict()]
 Name = Annotated[str, AfterValidator(check_part)]
 Side = Annotated[Whole, Field(ge=1, le=4096)]
 Destination = Annotated[str, AfterValidator(_check_destination)]
+CallbackUrl = Annotated[str, Field(max_length=4000), AfterValidator(_check_callback)]
+Lifetime = Annotated[Length, AfterValidator(_check_lifetime)]
+Targets = Annotated[tuple[Target, ...], Field(max_length=MAX_TARGETS)]
 BaseUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_base_url)]
 
 
@@ -191,7 +220,8 @@ Keyframe = Annotated[
 
 
 class Look(_Model):
-    """What every output may say about how it looks. `rotate`: degrees clockwise, before it is sized."""
+    """What every output may say about how it looks, and what becomes of it: `rotate`, degrees clockwise, before it is
+    sized; `ttl`, after which its files are removed; and where they are delivered to."""
 
     name: Name = ""
     width: Side | None = None
@@ -203,6 +233,8 @@ class Look(_Model):
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False
+    ttl: Lifetime | None = None
+    deliver: Targets = ()
 
     @model_validator(mode="after")
     def _one_way_to_say_the_size(self) -> Self:
@@ -378,16 +410,20 @@ Output = Annotated[Thumbnail | Thumbnails | Sprite | Clip | Animation, Field(dis
 
 
 class Job(_Model):
-    """One JSON object: a source and the pictures wanted from it."""
+    """One JSON object: a source and the pictures wanted from it. `ttl`: of the outputs that have none of their own;
+    `deliver`: where all files go."""
 
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = None
-    org: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
+    id: Annotated[str, Field(pattern=NAME)] | None = None
+    org: Annotated[str, Field(pattern=NAME)] = "default"
     source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
     destination: Destination | None = None
     priority: Priority | None = None
     outputs: Annotated[tuple[Output, ...], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_OUTPUTS})]
     cache: Flag = False
     payload: Annotated[str, Field(max_length=1000)] | None = None
+    callback_url: CallbackUrl | None = None
+    ttl: Lifetime | None = None
+    deliver: Targets = ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -481,6 +517,15 @@ def files_of(output: Output) -> tuple[Files, ...]:
     return pictures, Files(output.name, ".vtt", "vtt")
 
 
+_SECRET = frozenset({"callback_url", "deliver", "key", "secret"})  # may hold credentials
+
+
+def _without_secrets(said: Any) -> Any:
+    if isinstance(said, dict):
+        return {key: "…" if key in _SECRET else _without_secrets(value) for key, value in said.items()}
+    return [_without_secrets(value) for value in said] if isinstance(said, list | tuple) else said
+
+
 def complaints_of(errors: Sequence[Mapping[str, Any]]) -> list[Complaint]:
     """What is wrong, and where: at `outputs[0].width`, that it should be at most 4096. `errors` are pydantic's."""
     found = []
@@ -492,7 +537,8 @@ def complaints_of(errors: Sequence[Mapping[str, Any]]) -> list[Complaint]:
             elif position != _TAG or entry["loc"][0] != "outputs":
                 place += f".{step}"
         text = "unknown key" if entry["type"] == "extra_forbidden" else entry["msg"].removeprefix("Value error, ")
-        value = None if entry["type"] == "missing" else entry["input"]
+        told = entry["type"] != "missing" and _SECRET.isdisjoint(entry["loc"])
+        value = _without_secrets(entry["input"]) if told else None
         found.append(Complaint(text[:300], place.lstrip(".")[:100], value))
     return found
 
@@ -502,8 +548,9 @@ def explain(error: ValidationError) -> str:
     errors = error.errors(include_url=False)[:_MOST_COMPLAINTS]
     lines = []
     for entry, complaint in zip(errors, complaints_of(errors), strict=True):
-        told = entry["type"] in ("value_error", "missing", "json_invalid", "extra_forbidden")
-        got = "" if told else f" (got {str(complaint.value)[:60]!r})"
+        clear = entry["type"] in ("value_error", "missing", "json_invalid", "extra_forbidden")
+        told = not clear and _SECRET.isdisjoint(entry["loc"])
+        got = f" (got {str(complaint.value)[:60]!r})" if told else ""
         lines.append(f"{complaint.place or 'job'}: {complaint.message}{got}")
     return "; ".join(dict.fromkeys(lines))
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from daemon.app import build_worker, terms_of
+from daemon.app import build_sources, build_worker, terms_of
 from daemon.config import Settings
 from daemon.dispatch import report_of
-from daemon.errors import BadJob, Failure, SourceFailure
+from daemon.errors import BadJob, Failure
 from daemon.job import MANIFEST, Job
+from daemon.owed.promise import refuse_owing
 from daemon.production import Made, Production
 from daemon.report import Report
-from daemon.sources import Sources
 from daemon.store.folder import Folder
 from daemon.task import Task
 from daemon.ulid import new_ulid
@@ -22,7 +22,9 @@ from daemon.ulid import new_ulid
 async def run_once(
     job: Job, settings: Settings, destination: str, told: Callable[[int, int], None], threads: int
 ) -> Report:
-    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all)."""
+    """Runs a job into `<store.root>/<destination>` and gives its report. `told` hears (pictures made, in all). Raises
+    BadJob where it asks for what only a daemon does."""
+    refuse_owing(job)
     id = job.id or new_ulid()
     store = Folder(settings.store.root)
     worker = build_worker(settings)
@@ -31,7 +33,7 @@ async def run_once(
     name = f"once-{new_ulid()}"
     made: Made | None = None
     try:
-        async with Sources(None, settings.sources.max_bytes).open(job.source) as opened:
+        async with build_sources(settings.sources, None).open(job.source) as opened:
             store.check()
             if destination:
                 store.check_destination(destination)
@@ -39,7 +41,7 @@ async def run_once(
             staging = store.stage(name)
             await worker.start()
             production = Production(task, [staging], lambda _, done, in_all: told(done, in_all))
-            async with aclosing(production.run(worker, opened.descriptor)) as jobs:
+            async with aclosing(production.run(worker, opened.descriptor, opened.answers)) as jobs:
                 async for each in jobs:
                     made = each
             if made is None or made.failure is not None:
@@ -48,8 +50,7 @@ async def run_once(
             staging.write({MANIFEST: report.json_bytes()})
             store.publish(name, destination)
     except Failure as said:
-        failure = said.named(job.source) if isinstance(said, SourceFailure) else said
-        report = report_of(job, id, 1, made, destination, failure)
+        report = report_of(job, id, 1, made, destination, said)
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await worker.kill()

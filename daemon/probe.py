@@ -9,6 +9,7 @@ from daemon.errors import WorkerFailure
 from daemon.job import Job
 from daemon.production import Made, Production
 from daemon.report import SourceFacts
+from daemon.sources import Opened
 from daemon.store.folder import Staging
 from daemon.task import Task
 from daemon.worker.handle import Worker
@@ -25,18 +26,18 @@ class Probe:
         self._worker = worker
         self._busy = asyncio.Lock()
 
-    async def facts(self, descriptor: int) -> SourceFacts:
+    async def facts(self, source: Opened) -> SourceFacts:
         """Of an open source. Raises the source's failure, and WorkerFailure."""
         async with self._busy:
             with tempfile.TemporaryDirectory(prefix="thumbd-probe-") as folder:
-                return await self._facts(descriptor, Staging(Path(folder)))
+                return await self._facts(source, Staging(Path(folder)))
 
-    async def _facts(self, descriptor: int, staging: Staging) -> SourceFacts:
+    async def _facts(self, source: Opened, staging: Staging) -> SourceFacts:
         if not self._worker.alive:
             await self._worker.start()
         production = Production(_LOOK, [staging], lambda job, done, in_all: None)
         made: Made | None = None
-        async with aclosing(production.run(self._worker, descriptor)) as jobs:
+        async with aclosing(production.run(self._worker, source.descriptor, source.answers)) as jobs:
             async for each in jobs:
                 made = each
         if made is None or made.source is None:

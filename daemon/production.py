@@ -31,6 +31,7 @@ from daemon.task import (
     TaskOver,
 )
 from daemon.threads import in_thread
+from daemon.worker.answers import Answers
 from daemon.worker.handle import Worker
 
 _MOST_UNWRITTEN = 64 << 20  # bytes of a job's files that wait for the disk
@@ -112,13 +113,13 @@ class Production:
         self._source_warnings: tuple[str, ...] = ()
         self.tally = Tally()
 
-    async def run(self, worker: Worker, source: int) -> AsyncGenerator[Made, None]:
-        """Yields each job when it is over. Raises what `Worker.run` raises, the source's own failure, and
-        StoreFailure; the jobs not yet yielded share that fate."""
+    async def run(self, worker: Worker, source: int, answers: Answers | None = None) -> AsyncGenerator[Made, None]:
+        """Yields each job when it is over. `answers`: of a source that is no file. Raises what `Worker.run` raises, the
+        source's own failure, and StoreFailure; the jobs not yet yielded share that fate."""
         self.tally.device = worker.device
         try:
             files = [await in_thread(self._open, *place) for place in self._task.files]
-            async with aclosing(worker.run(self._task, source, files)) as events:
+            async with aclosing(worker.run(self._task, source, files, answers)) as events:
                 try:
                     async for event, body in events:
                         if (made := await self._hear(event, body)) is not None:

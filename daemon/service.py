@@ -18,15 +18,17 @@ from daemon.catalogue import artifacts, organisations, quotas, videos
 from daemon.catalogue.artifacts import Artifact
 from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.signing import Signer
-from daemon.catalogue.videos import SCHEME, Video
+from daemon.catalogue.videos import Video
 from daemon.database import Database
-from daemon.errors import Conflict, NotFound, Overloaded, QuotaExceeded, SourceFailure, Unauthenticated
+from daemon.errors import NotFound, Overloaded, QuotaExceeded, Unauthenticated
 from daemon.intake.inbox import new_job
 from daemon.job import Job
 from daemon.jobs import table
 from daemon.jobs.table import Known
 from daemon.metrics import Metrics
+from daemon.owed.promise import Promise
 from daemon.probe import Probe
+from daemon.register import look, register
 from daemon.sources import Sources
 from daemon.ulid import new_ulid
 
@@ -59,6 +61,7 @@ class Service:
         signer: Signer,
         metrics: Metrics,
         terms: Terms,
+        promise: Promise,
         accepted: Callable[[], None],
         closed: Callable[[], str | None],
     ) -> None:
@@ -69,6 +72,7 @@ class Service:
         self._database = database
         self._sources = sources
         self._probe = probe
+        self._promise = promise
         self._accepted = accepted
         self._closed = closed
         self._waiting: dict[str, set[asyncio.Event]] = {}
@@ -108,12 +112,14 @@ class Service:
         via: str,
         spending: str | None = None,
         again: bool = False,
+        dialect: str = "",
         also: Callable[[Connection, str], None] = lambda connection, id: None,
     ) -> Known:
         """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
         job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
-        one costs. `also` is done with a new one and its id, or neither is. Raises Overloaded, QuotaExceeded."""
-        new = new_job(job.model_copy(update={"org": org}), new_ulid())
+        one costs. `dialect`: who words its callbacks. `also` is done with a new one, by its id, or neither is. Raises
+        BadJob, Overloaded, QuotaExceeded."""
+        new = new_job(job.model_copy(update={"org": org}), new_ulid(), self._promise, dialect=dialect)
         closed = self._closed()
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:
@@ -181,17 +187,8 @@ class Service:
     async def register(self, org: Organisation, id: str, source: str, channel: str | None) -> Video:
         """Probes a source and makes it a video. Raises SourceFailure, and Conflict where the id or the channel is
         another organisation's."""
-        if source.startswith((SCHEME, "tus:")):
-            raise Conflict(f"source {source!r}: a video is made of a file, not of another video or an upload")
-        try:
-            async with self._sources.open(source, org.roots) as opened:
-                facts = await self._probe.facts(opened.descriptor)
-        except SourceFailure as failure:
-            raise failure.named(source) from None
-        made = await self.ask(lambda c: videos.register(c, org.name, id, source, channel, opened.identity, facts))
-        if made is None:
-            raise Conflict("the video's id, or its channel, is another organisation's: choose another one")
-        return made
+        seen = await look(self._sources, self._probe, source, org.roots)
+        return await self.ask(lambda c: register(c, org.name, id, seen, channel))
 
     async def video(self, id: str) -> Video | None:
         """Of whatever organisation."""

@@ -11,6 +11,7 @@ metadata = MetaData()
 QUEUED, RUNNING, PUBLISHING, COMPLETED, FAILED = "queued", "running", "publishing", "completed", "failed"
 STATES = (QUEUED, RUNNING, PUBLISHING, COMPLETED, FAILED)
 ENDED = (COMPLETED, FAILED)
+DORMANT, DUE, DONE = "dormant", "due", "done"  # of errands, which may also be running and failed
 
 jobs = Table(
     "jobs",
@@ -46,9 +47,36 @@ jobs = Table(
     Index("jobs_newest", "org", "key"),
     Index("jobs_in_turn", "state", "org", "priority", "run_at", "key"),
     Index("jobs_by_source", "state", "org", "source", "priority", "key"),
+    Index("jobs_by_destination", "destination"),
     Index("jobs_leased", "state", "lease_until"),
     Index("jobs_owing", "report_due", "ended_at"),
     Index("jobs_ended", "state", "ended_at"),
+)
+
+errands = Table(
+    "errands",
+    metadata,
+    Column("key", Text, primary_key=True),  # a ULID
+    Column("job", Text, nullable=False),  # its key
+    Column("org", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # callback, delivery, expiry
+    Column("event", Text, nullable=False),  # the job's state that makes it due: queued, completed, failed
+    Column("dialect", Text, nullable=False, default=""),  # who words it; "" is thumbd itself
+    Column("target", Text, nullable=False),  # JSON: where to, without credentials
+    Column("secret", Text),  # credentials, sealed; gone when it ends
+    Column("delay", Float, nullable=False, default=0.0),  # seconds from the event until it is due
+    Column("state", Text, nullable=False),  # dormant, due, running, done, failed
+    Column("due_at", Float),  # not before
+    Column("attempts", Integer, nullable=False, default=0),  # that failed
+    Column("token", BigInteger, nullable=False, default=0),  # fencing token: the number of claims
+    Column("owner", Text),
+    Column("lease_until", Float),
+    Column("message", Text),  # what its last attempt said
+    Column("created_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("errands_of_job", "job", "kind"),
+    Index("errands_in_turn", "state", "kind", "org", "due_at", "key"),
+    Index("errands_leased", "state", "lease_until"),
 )
 
 orgs = Table(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kernels.colour import Matrix, yuv_to_rgb
 from kernels.weights import Filter, resample_weights
 
-Siting = Literal["left", "center", "topleft"]
+Siting = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 Samples = NDArray[np.number[Any]]
 Words = NDArray[np.uint8] | NDArray[np.uint16]
 Floats = NDArray[np.float32]
@@ -22,11 +22,15 @@ Floats = NDArray[np.float32]
 # Where to look for 4:2:0 chroma, as (x, y) in chroma samples. At `center` a sample stands amid its four luma
 # samples and the planes simply cover each other (JPEG, MPEG-1). At `left` (MPEG-2; H.264 and HEVC by default)
 # it stands on the even luma columns, half a luma sample before that: the same place of the picture is found a
-# quarter of a chroma sample further on. At `topleft` (BT.2020) it stands on the even rows too.
+# quarter of a chroma sample further on. At `topleft` (BT.2020) it stands on the even rows too. At `bottomleft` it
+# stands on the odd rows; `top` and `bottom` are between the columns (ITU-T H.273, 8.7).
 SITING: dict[Siting, tuple[float, float]] = {
     "left": (0.25, 0.0),
     "center": (0.0, 0.0),
     "topleft": (0.25, 0.25),
+    "top": (0.0, 0.25),
+    "bottomleft": (0.25, -0.25),
+    "bottom": (0.0, -0.25),
 }
 
 

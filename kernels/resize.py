@@ -29,6 +29,7 @@ from kernels.hdr import (
     srgb_codes,
     to_bt709,
 )
+from kernels.orientation import UPRIGHT, Orientation
 from kernels.reference import SITING, Siting
 from kernels.weights import Filter, resample_weights
 
@@ -85,18 +86,6 @@ def stacked(address: int, pitch: int, rows: int, format: Format) -> tuple[int, .
     return tuple(address + i * rows * pitch for i in range(2 if LAYOUTS[format].interleaved else 3))
 
 
-class Turn(NamedTuple):
-    """How a surface stands upright: first rows become columns where `swapped`, then the picture is mirrored, left to
-    right where `flip_x`, upside down where `flip_y`."""
-
-    swapped: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-
-
-UPRIGHT = Turn()
-
-
 class Window(NamedTuple):
     """A part of a picture, in its pixels, upright."""
 
@@ -125,7 +114,7 @@ class Job:
     peak: float = NOMINAL_PEAK
     siting: Siting = "left"
     filter: Filter = "lanczos3"
-    turn: Turn = UPRIGHT
+    turn: Orientation = UPRIGHT
     window: Window | None = None
 
 

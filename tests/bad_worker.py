@@ -237,6 +237,33 @@ class BadWorker:
     def silence(self) -> None:
         hang()
 
+    # What it reads of a source that is a socket.
+
+    def ask(self, offset: int, size: int, id: int = 1) -> None:
+        with socket.socket(fileno=os.dup(self.descriptors[0])) as source:
+            source.sendall(struct.pack("!IQI", id, offset, size))
+
+    def reads_beyond(self) -> None:
+        self.ask(1 << 60, 5)
+        hang()
+
+    def reads_beyond_and_ends(self) -> None:
+        self.ask(1 << 60, 5)
+        self.answer_well()
+
+    def reads_and_hangs(self) -> None:
+        self.ask(1_000_000, 5)
+        hang()
+
+    def reads_all_at_once(self) -> None:
+        for id in range(1 << 20):
+            self.ask(0, 1 << 20, id)
+
+    def reads_and_takes_nothing(self) -> None:
+        for id in range(1 << 20):
+            self.ask(0, 1 << 20, id)
+            time.sleep(0.02)
+
     def half_a_message(self) -> None:
         self.wire.sendall(LENGTHS.pack(100, 1000) + b'{"kind":')
         hang()

@@ -14,15 +14,20 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import Colorspace
 
+from daemon import errors
 from daemon.media import (
+    av1,
     best,
+    bitstream,
     clip,
     colour,
     cpu,
+    cuda,
     deinterlace,
     demux,
     geometry,
     moving,
+    nvdec,
     plan,
     reading,
     render,
@@ -33,13 +38,18 @@ from daemon.media import (
     studio,
     wanted,
 )
-from daemon.media.orientation import UPRIGHT, Orientation
+from daemon.media.device import Unfit
 from daemon.media.select import Stamp
+from daemon.media.surface import Surface
+from daemon.sources import blocks, http, ranges, vetting
+from daemon.worker import answers
 from kernels import hdr, resize
+from kernels.orientation import UPRIGHT, Orientation
 
 ENVIRONMENT = "DELIBERATE_FAULT"
 PICTURES, FRAMES, MOVING = "tests/test_pictures.py", "tests/test_frames.py", "tests/test_moving.py"
-KERNEL = "tests/test_kernel.py"
+REMOTE, ADDRESSES = "tests/test_remote.py", "tests/test_remote_addresses.py"
+KERNEL, NVDEC, DISPOSABLE = "tests/test_kernel.py", "tests/test_nvdec.py", "tests/test_disposable.py"
 
 
 @dataclass(frozen=True)
@@ -165,8 +175,43 @@ def _late_sound(source: Any, start: Fraction, end: Fraction) -> Any:
     return sound.open_sound(source, start - Fraction(1, 10), end - Fraction(1, 10))
 
 
+def _lend_any(pool: Any, kind: Any) -> Any:
+    """Whatever waits, for sources of any kind."""
+    return pool._idle.popitem()[1] if pool._idle else pool._make(kind)
+
+
+def _around_time(right: Any) -> Callable[[], None]:
+    return _set(nvdec.Session, "decode", lambda session, data, pts: right(session, data, pts + 1))
+
+
+def _all_held(decoder: Any, until: Any) -> Any:
+    while decoder._held:
+        yield decoder._held.pop(0)[2]
+
+
+def _kept_sessions(right: Any) -> Callable[[], None]:
+    def decode(decoder: Any, packet: Any, *, needed: bool) -> Any:
+        session = decoder._session
+        try:
+            return right(decoder, packet, needed=needed)
+        except Unfit:
+            if session is not None:
+                decoder._pool.give_back(session)
+            raise
+
+    return _set(nvdec.NvdecDecoder, "decode", decode)
+
+
+def _any_jpeg(device: Any, picture: Any, quality: int) -> Any:
+    return device._jpeg.encoder.encode(picture, quality)
+
+
 def _worst(found: Any, _: Any) -> Any:
     return replace(found, blank=False, value=round(1 - found.value, 4))
+
+
+async def _once(attempt: Callable[[], Any], *_: Any) -> Any:
+    return await attempt()
 
 
 FAULTS = (
@@ -226,6 +271,27 @@ FAULTS = (
     Fault("beyond the peak the table's last", _in_kernel("brightest > most", "false"), KERNEL),
     Fault("bits of deep samples not where they are", _around(resize, "_affine", _unshifted), KERNEL),
     Fault("windows from the first corner", _around(resize, "_lying_window", _first_corner), KERNEL),
+    # Sources that are elsewhere
+    Fault("addresses not vetted", _set(vetting.Vetting, "address", lambda *_: None), ADDRESSES),
+    Fault("any address is public", _set(vetting, "is_public", lambda _: True), ADDRESSES),
+    Fault("a file may change", _set(http._Version, "is_of", lambda *_: True), REMOTE),
+    Fault("queries shown", _set(errors, "shown", lambda source: source), REMOTE),
+    Fault("broken pieces not gone on with", _set(ranges, "insist", _once), REMOTE),
+    Fault("workers may ask for anything", _set(answers.Answers, "_wrong", lambda *_: None), REMOTE),
+    Fault("waiting for the network is a stall", _set(answers.Answers, "pending", False), "tests/test_remote_films.py"),
+    Fault("everybody reads on", _set(blocks, "_GAP", 1 << 40), "tests/test_remote_blocks.py"),
+    Fault("nothing kept", _set(blocks.Blocks, "_put", lambda *_: None), "tests/test_remote_blocks.py"),
+    # NVDEC, on the stand-in driver
+    Fault("packets sent that nothing needs", _set(bitstream.Bitstream, "is_disposable", lambda *_: False), NVDEC),
+    Fault("packets left out that others need", _set(bitstream.Bitstream, "is_disposable", lambda *_: True), NVDEC),
+    Fault("sessions of any kind lent", _set(nvdec.Pool, "lend", _lend_any), NVDEC),
+    Fault("times of packets shifted", _around_time(nvdec.Session.decode), NVDEC),
+    Fault("times of surfaces shifted", _set(nvdec, "Surface", lambda pts, *rest: Surface(pts + 1, *rest)), NVDEC),
+    Fault("surfaces as they come", _set(nvdec.NvdecDecoder, "_next", _all_held), NVDEC),
+    Fault("sessions kept that have failed", _kept_sessions(nvdec.NvdecDecoder.decode), NVDEC),
+    Fault("frames of AV1 left out that others need", _set(av1, "_refreshes_nothing", lambda *_: True), DISPOSABLE),
+    Fault("chroma always left", _set(cuda, "siting_of", lambda frame: "left"), "tests/test_siting.py"),
+    Fault("all JPEG by the card", _set(cuda.CudaDevice, "jpeg", _any_jpeg), "tests/test_nvimgcodec.py"),
     # The best
     Fault("blank pictures are as good", _around(best, "score", _worst), "tests/test_best.py"),
     Fault("no second look", _set(best.Search, "further", lambda self: range(0)), "tests/test_best.py"),

@@ -31,11 +31,13 @@ from sqlalchemy import Connection
 
 from daemon.database import open_engine
 from daemon.job import MANIFEST
+from daemon.owed.promise import Promise
 from daemon.report import OutputReport, Report
 
 T = TypeVar("T")
 
 TESTS = Path(__file__).parent
+PROMISE = Promise(lambda text, errand: f"sealed for {errand}", True, lambda target: None)  # of an inbox alone
 DECIMALS = 6  # of times in reports
 PATIENCE = 40.0  # seconds that nothing on a busy machine should take
 _POLL = 0.02
@@ -185,6 +187,7 @@ class Site:
             "uploads__root": self.root / "uploads",
             "sources__roots": json.dumps([str(root) for root in self._media]),
             "database": f"sqlite:///{self.database}",
+            "secrets__key_file": self.root / "secrets.key",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",
             "workers": 1,

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from daemon.media.orientation import Orientation
 from kernels import resize as launcher
 from kernels.colour import Matrix
 from kernels.hdr import NOMINAL_PEAK, Primaries, Transfer, to_srgb
+from kernels.orientation import UPRIGHT, Orientation
 from kernels.reference import Siting, quantise, resize_yuv
-from kernels.resize import LAYOUTS, UPRIGHT, Format, Job, Surface, Tables, Turn, Window, grid, pack, stacked
+from kernels.resize import LAYOUTS, Format, Job, Surface, Tables, Window, grid, pack, stacked
 from kernels.weights import Filter
 
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -51,7 +52,7 @@ class Case:
     primaries: Primaries = "bt709"
     transfer: Transfer = "sdr"
     peak: float = NOMINAL_PEAK
-    turn: Turn = UPRIGHT
+    turn: Orientation = UPRIGHT
     window: Window | None = None
     spare: tuple[int, int] = (0, 0)
     shift: int = 0
@@ -142,7 +143,7 @@ def expected(case: Case) -> Bytes:
     else:
         signal = (np.clip(rgb / 255, 0, 1) * 65535 + 0.5).astype(np.uint16)
         picture = to_srgb(signal, case.primaries, case.transfer, case.peak)
-    upright = Orientation(*case.turn).turn(picture)
+    upright = case.turn.turn(picture)
     left, top, width, height = case.window or (0, 0, *case.size)
     return upright[top : top + height, left : left + width]
 
@@ -276,7 +277,7 @@ _SIZES = (
     ((2, 1), (1, 2)),
     ((1, 1), (5, 5)),
 )
-_TURNS = [Turn(*ways) for ways in product((False, True), repeat=3)]
+_TURNS = [Orientation(*ways) for ways in product((False, True), repeat=3)]
 _DEPTHS: tuple[tuple[Format, int], ...] = (
     *(("nv12", 8), ("yuv444", 8)),
     *(("p016", 10), ("p016", 12), ("p016", 16), ("yuv444_16", 10), ("yuv444_16", 12), ("yuv444_16", 9)),
@@ -336,6 +337,14 @@ FAMILIES: dict[str, list[Case]] = {
         if (transfer, primaries) != ("sdr", "bt709")
     ],
 }
+
+
+def need_dali() -> None:
+    """Skips where DALI is not installed, or fails where REQUIRE_DALI says that it has to be."""
+    try:
+        import nvidia.dali  # noqa: F401
+    except ImportError as error:
+        (pytest.fail if os.environ.get("REQUIRE_DALI") == "1" else pytest.skip)(f"DALI is not installed ({error})")
 
 
 def compiler() -> str | None:

@@ -29,11 +29,12 @@ from standin import HostCard, number_in
 
 from daemon.errors import DeviceLost, DeviceMissing
 from daemon.job import Job
-from daemon.media import cuda, nvdec
+from daemon.media import cuda, nvidia
 from daemon.media.cpu import CpuDevice
-from daemon.media.cuda import Cuda
+from daemon.media.cuda import Cuda, LargeJpeg
 from daemon.media.demux import Demuxer, Facts, measure
 from daemon.media.device import CardLost, Device
+from daemon.media.encode import encode
 from daemon.media.nvdec import Capability, Pool, Session, capabilities
 from daemon.media.plan import How, Instant, Run, plan
 from daemon.media.reading import Shown
@@ -120,7 +121,7 @@ def sent_by_the_cpu(clip: Clip, seconds: Sequence[Fraction]) -> int:
 
 DECODED = [
     *("h264", "h264-nonref-b", "h264-open-gop", "h264-open-gop-ts", "h264-negative-cts", "h264-edit", "h264-vfr-mkv"),
-    *("h264-ts", "h264-flv", "hevc", "hevc-open-gop", "hevc-open-gop-ts", "vp9-alt-ref", "mpeg2-ts", "vp8"),
+    *("h264-ts", "h264-flv", "hevc", "hevc-open-gop", "hevc-open-gop-ts", "vp9-alt-ref", "mpeg2-ts", "vp8", "av1"),
 ]
 
 
@@ -296,6 +297,52 @@ def test_a_lost_card_is_no_reason_to_go_on(clip_folder: Path) -> None:
         render(make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL], hardware=Cuda(HostCard("card")))
 
 
+class _Jpeg:
+    """Pillow in the place of nvImageCodec, and how large the pictures were; `broken`: after so many of them."""
+
+    def __init__(self, broken: int = 1000) -> None:
+        self.broken = broken
+        self.sizes: list[tuple[int, int]] = []
+
+    def encode(self, picture: Any, quality: int) -> bytes:
+        self.sizes.append((picture.shape[1], picture.shape[0]))
+        if len(self.sizes) > self.broken:
+            raise RuntimeError("no more")
+        return encode(picture, "jpeg", quality)
+
+
+JPEGS = (
+    {"output": "sprite", "name": "sheets", "count": 20, "columns": 5, "rows": 2, "width": 64},
+    {**THUMBNAIL, "format": "jpeg"},
+)
+
+
+def test_large_jpeg_is_made_by_the_card(clip_folder: Path) -> None:
+    jpeg = _Jpeg()
+    path = make(BY_NAME["h264"], clip_folder).path
+    rendered = render(path, JPEGS, hardware=Cuda(HostCard(), LargeJpeg(jpeg, 65 * 36)))
+    assert rendered.fallbacks == []
+    assert jpeg.sizes == [(320, 72)] * 2, "the sheets, not the small picture"
+    assert sorted(rendered.files) == ["one.jpg", "sheets-000.jpg", "sheets-001.jpg", "sheets.vtt"]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_jpeg_that_fails(broken: int, clip_folder: Path) -> None:
+    """With a sheet sent already, or none: the CPU makes all of them."""
+    path = make(BY_NAME["h264"], clip_folder).path
+    check_fallback(path, "error", Cuda(HostCard(), LargeJpeg(_Jpeg(broken), 65 * 36)), JPEGS[:1])
+
+
+def test_all_outputs_of_a_frame_are_shaped_at_once(clip_folder: Path) -> None:
+    card = HostCard()
+    at = {**THUMBNAIL, "format": "jpeg"}
+    others = ({**at, "name": "two", "width": 32, "height": 18}, {**at, "name": "three", "fit": "cover"}, at)
+    rendered = render(make(BY_NAME["h264"], clip_folder).path, (*others, SERIES), hardware=Cuda(card))
+    assert [sizes for sizes in card.shaped if len(sizes) > 1] == [[(32, 18), (64, 36)]], "those at one instant"
+    assert len(card.shaped) == 1 + 12
+    assert len(rendered.files) == 3 + 12 + 1
+
+
 def test_reports_name_the_card(clip_folder: Path) -> None:
     rendered = render(
         make(BY_NAME["h264"], clip_folder).path, [THUMBNAIL, SERIES], threads=2, hardware=Cuda(HostCard())
@@ -325,7 +372,7 @@ async def produced(
 
 def worker_of(exits: list[str], *settings: str) -> Worker:
     command = (sys.executable, str(Path(__file__).with_name("standin_worker.py")), *settings)
-    return Worker("cuda", Watch(20, 60), exits.append, command)
+    return Worker("cuda/dali/9", Watch(20, 60), exits.append, command)
 
 
 @pytest.mark.parametrize(("packet", "clip_by"), [(20, "cpu"), (60, "cuda:0")])
@@ -434,4 +481,4 @@ def _counted(metrics: dict[str, float]) -> dict[str, float]:
 
 DEVICES = {"h264": "cuda:0", "ffv1": "cpu"}
 
-assert nvdec.library(), "this is for a process that finds the stand-in"
+assert nvidia.video_codec(), "this is for a process that finds the stand-in"

@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ class HostCard:
     def __init__(self, broken: str = "") -> None:
         self.broken = broken
         self.lanes: list[HostLane] = []
+        self.shaped: list[list[Size]] = []  # sizes that were asked for together
 
     def lane(self) -> HostLane:
         self.lanes.append(HostLane())
@@ -71,11 +73,12 @@ class HostCard:
     def works(self) -> bool:
         return self.broken != "card"
 
-    def resize(self, surface: Surface, size: Size, colour: Colour) -> Pixels:
-        """A picture that is all the number of its packet."""
+    def resize(self, surface: Surface, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        """Pictures that are all the number of their packet."""
         if self.broken:
             raise RuntimeError(f"the stand-in's {self.broken} is broken")
-        return np.full((size[1], size[0], 3), number_in(surface), np.uint8)
+        self.shaped.append(list(sizes))
+        return [np.full((height, width, 3), number_in(surface), np.uint8) for width, height in sizes]
 
 
 def number_in(surface: Surface) -> int:

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import card, gpu, others
+from bench import asked, card, correctness, gpu, jpeg, others
+from bench.asked import Asked
 from bench.bars import chart
 from bench.card import Sample, Watch, samples
+from bench.correctness import told
 from bench.crew import CannotMeasure, Crew, Turn, middle, rates, summed
-from bench.gpu import Measuring, Team, compared, teams, told
+from bench.gpu import Measuring, Team, compared, teams
 from daemon.demo.film import make_film
+from daemon.media import nvidia
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,7 +128,10 @@ def test_a_machine_without_a_gpu_is_told_why() -> None:
         pytest.skip("there is a driver here")
     ran = subprocess.run([sys.executable, "-m", "bench", "gpu"], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 1
-    assert ran.stderr == "no GPU can be measured: no NVIDIA driver here (libcuda.so.1 cannot be loaded)\n"
+    assert ran.stderr == (
+        "no GPU can be measured: there is no NVIDIA driver (libcuda.so.1): install one, or start the container with "
+        "--gpus all\n"
+    )
 
 
 # --- what nvidia-smi says ---------------------------------------------------------------------------------------
@@ -177,39 +183,74 @@ def test_without_the_program_there_are_no_samples(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_runs_apart_gives_rows_or_a_reason(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = others.Asked(film, (0.7, 2.3), 1)
-    (row,) = others.apart("demux", asked, 60)
+    wanted = Asked(film, (0.7, 2.3), 1)
+    (row,) = others.apart("demux", wanted, 60)
     assert row["per second"] > 10 and len(row["all"]) == 1
     with pytest.raises(CannotMeasure, match="took more than"):
-        others.apart("pillow", asked, 0.01)
+        others.apart("pillow", wanted, 0.01)
     with pytest.raises(CannotMeasure, match="KeyError: 'nothing of the kind'"):
-        others.apart("nothing of the kind", asked, 60)
+        others.apart("nothing of the kind", wanted, 60)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(CannotMeasure, match="ended with status 1"):
-        others.apart("demux", asked, 60)
+        others.apart("demux", wanted, 60)
 
 
-@pytest.mark.parametrize("name", ["simple decoder", "threaded decoder", "nvimgcodec", "torchcodec", "dali", "kernel"])
+@pytest.mark.parametrize(
+    "name", ["simple decoder", "threaded decoder", "nvimgcodec", "our jpeg", "torchcodec", "dali", "kernel"]
+)
 def test_a_library_that_is_not_there_is_named(name: str, film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = ("PyNvVideoCodec", "nvidia", "torchcodec", "cupy")
     for module in missing:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(CannotMeasure, match="cannot be imported"):
-        others.ALL[name](others.Asked(film, (0.7,), 1))
+    nvidia.image_codec.cache_clear()
+    with pytest.raises(CannotMeasure, match=r"cannot be imported|is not installed"):
+        others.ALL[name](Asked(film, (0.7,), 1))
+
+
+def jpegs(pillow: dict[int, float], ours: dict[int, float], threads: int = 1) -> list[dict[str, Any]]:
+    """Rows of both, by the width of what was encoded."""
+    said = {jpeg.PILLOW: pillow, jpeg.OURS: ours}
+    return [
+        {"what": jpeg.what(size), "who": jpeg.who_of(who, threads), "per second": rates[size[0]]}
+        for size in jpeg.SHEETS
+        for who, rates in said.items()
+        if size[0] in rates
+    ]
+
+
+SLOW = {320: 900.0, 640: 200.0, 1280: 50.0, 1920: 25.0, 4096: 6.0}
+
+
+def test_where_jpeg_by_the_card_begins_to_pay() -> None:
+    faster = {320: 100.0, 640: 90.0, 1280: 60.0, 1920: 40.0, 4096: 20.0}
+    assert jpeg.crossing(jpegs(SLOW, faster), 1) == 1280 * 720
+    assert jpeg.crossing(jpegs(SLOW, dict.fromkeys(SLOW, 1e9)), 1) == 320 * 180
+    assert jpeg.crossing(jpegs(SLOW, faster | {1920: 24.0}), 1) == 4096 * 2304, "not where larger ones are slower"
+    assert jpeg.crossing(jpegs(SLOW, faster | {4096: 5.0}), 1) is None
+    assert jpeg.crossing(jpegs(SLOW, {}), 1) is None
+    assert jpeg.crossing(jpegs(SLOW, faster), 16) is None, "of others"
+
+
+def test_what_to_set_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(16))
+    rows = jpegs(SLOW, dict.fromkeys(SLOW, 30.0)) + jpegs(SLOW, dict.fromkeys(SLOW, 1.0), 16)
+    assert gpu.jpeg_pixels(rows) == {"1 thread each": 1920 * 1080, "16 threads each": None}
+    said = capsys.readouterr().out
+    assert "1 thread each: from 2073600 pixels on" in said and "16 threads each: nowhere" in said
 
 
 def test_the_frames_asked_for_are_those_shown(film: Path) -> None:
     """30 frames a second, a keyframe every 2 s."""
-    exact, keys = others._frame_numbers(others.Asked(film, (0.0, 0.7, 2.01, 3.9), 1))
+    exact, keys = others._frame_numbers(Asked(film, (0.0, 0.7, 2.01, 3.9), 1))
     assert exact == [0, 21, 60, 117]
     assert keys == [0, 60]
 
 
 def test_a_rate_is_the_median_of_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 1.0, 1.5, 2.0, 6.0])
-    monkeypatch.setattr(others, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(asked, "perf_counter", lambda: next(clock))
     calls: list[int] = []
-    row = others.row("what", "who", 4, 3, lambda: calls.append(1), "a note")
+    row = asked.row("what", "who", 4, 3, lambda: calls.append(1), "a note")
     assert len(calls) == 4
     assert row == {"what": "what", "who": "who", "per second": 4.0, "all": [4.0, 8.0, 1.0], "note": "a note"}
 
@@ -301,8 +342,8 @@ def test_correctness_comes_from_the_tests_themselves(monkeypatch: pytest.MonkeyP
         Path(report).write_text(JUNIT)
         return SimpleNamespace(returncode=1, stdout="")
 
-    monkeypatch.setattr(gpu.subprocess, "run", run)
-    found = gpu.correctness("cuda:1")
+    monkeypatch.setattr(correctness.subprocess, "run", run)
+    found = correctness.correctness("cuda:1")
     assert found["least PSNR against the CPU path, dB"] == 39.0
     assert (seen["env"]["GPU_TESTS_ON"], seen["env"]["REQUIRE_GPU"]) == ("cuda:1", "1")
     assert "tests/test_gpu.py" in seen["words"]

@@ -5,7 +5,7 @@ import ctypes
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 from daemon import check
-from daemon.media import cards
+from daemon.media import cards, nvdec, nvidia
 from daemon.media.cards import BITS, CLIP, RATE, Card
+from daemon.media.nvdec import CODECS
 
 CARD = Card(0, "Some Card", "580.65.06", 7, 70 << 30, 80 << 30, {"H.264": (4096, 4096), "VP9": (8192, 8192)}, None)
 
@@ -93,22 +94,35 @@ def a_machine(
     def find(name: str) -> Any:
         found = (packages or {}).get(name)
         if not isinstance(found, SimpleNamespace):
-            raise found or ModuleNotFoundError(f"No module named {name!r}")
+            raise found or ModuleNotFoundError(f"No module named {name!r}", name=name)
         return found
 
     monkeypatch.setattr(ctypes, "CDLL", load)
-    monkeypatch.setattr(cards, "import_module", find)
+    monkeypatch.setattr(nvidia, "importlib", SimpleNamespace(import_module=find))
+    for package in (nvidia.cupy, nvidia.video_codec):
+        package.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """Packages that stood in are forgotten."""
+    yield
+    for kept in (nvidia.cupy, nvidia.video_codec, nvdec.capabilities):
+        kept.cache_clear()
 
 
 CODEC, CUPY = SimpleNamespace(), SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
 WHY: list[tuple[dict[str, Any], str]] = [
-    ({"lacks": "libcuda.so.1"}, "no NVIDIA driver here (libcuda.so.1 cannot be loaded)"),
-    ({"lacks": "libnvcuvid.so.1"}, "NVIDIA_DRIVER_CAPABILITIES"),
-    ({"lacks": "libnvidia-encode.so.1"}, "libnvidia-encode.so.1 cannot be loaded"),
+    ({"lacks": "libcuda.so.1"}, "there is no NVIDIA driver (libcuda.so.1): install one"),
+    (
+        {"lacks": "libnvcuvid.so.1"},
+        "lacks its video part (libnvcuvid.so.1): install the driver whole; a container needs",
+    ),
+    ({"lacks": "libnvidia-encode.so.1"}, "lacks its video part (libnvidia-encode.so.1)"),
     ({"cuda": 100}, "finds no GPU (cuInit says 100)"),
-    ({"packages": {}}, "the package PyNvVideoCodec cannot be imported"),
-    ({"packages": {"PyNvVideoCodec": RuntimeError("driver too old")}}, "PyNvVideoCodec cannot be imported (driver too"),
-    ({"packages": {"PyNvVideoCodec": CODEC}}, "the package cupy cannot be imported"),
+    ({"packages": {}}, "PyNvVideoCodec is not installed"),
+    ({"packages": {"PyNvVideoCodec": RuntimeError("too old\nby far")}}, "PyNvVideoCodec cannot be loaded (too old): "),
+    ({"packages": {"PyNvVideoCodec": CODEC}}, "CuPy is not installed"),
     ({"packages": {"PyNvVideoCodec": CODEC, "cupy": CUPY}}, "CuPy finds no GPU"),
 ]
 
@@ -126,22 +140,26 @@ def test_why_there_is_none_is_named(machine: dict[str, Any], said: str, monkeypa
 def test_a_card_is_asked_for_all_that_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wrapper's answers are those of the real one on a stand-in driver."""
 
-    def caps(gpuid: int, codec: str, chroma: int, depth: int) -> dict[str, int]:
-        assert (gpuid, chroma) == (1, 420)
+    def caps(gpuid: int, codec: str, chromaformat: int, bitdepth: int) -> dict[str, int]:
+        assert (gpuid, chromaformat) == (1, 420)
         if codec == "AV1":
             raise ValueError("the driver does not know it")
-        supported = int(codec == "H264")
-        return {"supported": supported, "num_decoder_engines": 7 * supported, "width_max": 4096, "height_max": 4080}
+        largest = {"width_max": 4096, "height_max": 4080, "mb_num_max": 65280}
+        can = codec == "H264"
+        return {"supported": can, "num_decoder_engines": 7 * can, "width_min": 48, "height_min": 16, **largest}
 
-    codecs = SimpleNamespace(**{name: name for _, name, _ in cards._FORMATS})
-    nvc = SimpleNamespace(GetDecoderCaps=caps, cudaVideoCodec=codecs, cudaVideoChromaFormat=lambda number: 420 * number)
+    codecs, chromas = {name: name for name in CODECS.values()}, {"420": 420}
+    nvc = SimpleNamespace(
+        GetDecoderCaps=caps,
+        cudaVideoCodec=SimpleNamespace(__members__=codecs),
+        cudaVideoChromaFormat=SimpleNamespace(__members__=chromas),
+    )
     runtime = SimpleNamespace(getDeviceProperties=lambda index: {"name": b"Some Card"})
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=runtime, Device=lambda n: SimpleNamespace(mem_info=(5, 9))))
+    a_machine(monkeypatch, packages={"PyNvVideoCodec": nvc, "cupy": cupy})
     monkeypatch.setattr(cards, "_driver", lambda: "580.65.06")
     monkeypatch.setattr(cards, "trouble_of", lambda device: f"asked {device}")
-    assert cards._card(1, cupy, nvc) == Card(
-        1, "Some Card", "580.65.06", 7, 5, 9, {"H.264": (4096, 4080)}, "asked cuda:1"
-    )
+    assert cards._card(1) == Card(1, "Some Card", "580.65.06", 7, 5, 9, {"H.264": (4096, 4080)}, "asked cuda:1")
 
 
 def lines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ask: Callable[[], Any], device: str) -> tuple[bool, str]:

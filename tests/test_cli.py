@@ -1,24 +1,22 @@
 """The command as its users type it: what it makes, prints and returns."""
 
-import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import monotonic, sleep
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from clips import RECIPES, make, not_a_video, read_number
+from command import called, one_line, thumbd
 from PIL import Image
 from sqlalchemy import Engine
 
-from daemon.cli import main
 from daemon.database import open_engine
 from daemon.errors import DecodeFailed
 from daemon.jobs import table
@@ -33,39 +31,9 @@ def film(clip_folder: Path) -> Path:
     return make(H264, clip_folder).path
 
 
-def thumbd(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}
-    command = [sys.executable, "-P", "-m", "daemon", *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def called(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    """The same in this process: it takes a tenth of the time."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("THUMBD_")}
-    command = ["thumbd", *map(str, words)]
-    with (
-        chdir(folder),
-        patch.dict(os.environ, environment, clear=True),
-        patch.object(sys, "argv", command),
-        redirect_stdout(io.StringIO()) as out,
-        redirect_stderr(io.StringIO()) as errors,
-    ):
-        try:
-            main()
-            code = 0
-        except SystemExit as exit:
-            assert exit.code is None or isinstance(exit.code, int)
-            code = exit.code or 0
-    return subprocess.CompletedProcess(command, code, out.getvalue(), errors.getvalue())
-
-
 def number(picture: Path) -> int:
     with Image.open(picture) as image:
         return read_number(np.asarray(image.convert("RGB")))
-
-
-def one_line(said: str) -> bool:
-    return said.startswith("thumbd: ") and said.count("\n") == 1
 
 
 def test_a_picture_goes_right_into_the_folder(tmp_path: Path, film: Path) -> None:
@@ -156,14 +124,31 @@ def test_the_schema_is_one(tmp_path: Path) -> None:
 
 
 def test_check_says_what_works_and_what_does_not(tmp_path: Path) -> None:
-    fine = called(tmp_path, "check")
+    (tmp_path / "good.toml").write_text('http.listen = "127.0.0.1:0"\nhttp.public_url = "https://thumbs.example/"\n')
+    fine = called(tmp_path, "check", "--config", "good.toml")
     assert fine.returncode == 0, fine.stdout
     assert "FAIL" not in fine.stdout
-    (tmp_path / "bad.toml").write_text('device = "cuda:0"\n[store]\nroot = "/proc/nowhere"\n')
+    assert "clients find it at https://thumbs.example (" in fine.stdout
+    (tmp_path / "bad.toml").write_text(
+        'device = "cuda:0"\nhttp.listen = "127.0.0.1:0"\n[store]\nroot = "/proc/nowhere"\n'
+    )
     bad = called(tmp_path, "check", "--config", "bad.toml")
     assert bad.returncode == 1
     failed = [line.split()[1] for line in bad.stdout.splitlines() if line.startswith("FAIL")]
     assert failed == ["device", "gpu", "store.root"]
+
+
+def test_check_says_whether_the_api_can_listen_and_who_may_ask(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        (tmp_path / "a.toml").write_text(f'http.listen = "{taken}"\n')
+        assert called(tmp_path, "org", "add", "acme").returncode == 0
+        ran = called(tmp_path, "check", "--config", "a.toml")
+    assert ran.returncode == 1
+    lines = {line.split()[1]: line for line in ran.stdout.splitlines() if line.startswith(("ok", "FAIL"))}
+    assert lines["http.listen"].startswith("FAIL") and f"{taken}: Address already in use" in lines["http.listen"]
+    assert lines["orgs"].endswith(" 1 with 1 API keys")
 
 
 def test_the_table_of_nobody_is_empty(tmp_path: Path) -> None:
@@ -344,6 +329,18 @@ def test_a_video_is_dropped_by_its_whole_path(tmp_path: Path, inbox: Path, film:
     assert [(output["output"], output["width"]) for output in job["outputs"]] == [("thumbnail", 99)]
 
 
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("video:film.v2", "film.webp"), ("https://cdn.example/a/film.mp4?token=hunter2.x", "film.webp")],
+)
+def test_what_is_no_path_is_dropped_as_it_was_written(tmp_path: Path, inbox: Path, what: str, name: str) -> None:
+    assert called(tmp_path, "submit", what).returncode == 0
+    (dropped,) = inbox.iterdir()
+    job = json.loads(dropped.read_bytes())
+    assert (job["source"], f"{job['outputs'][0]['name']}.webp") == (what, name)
+    assert "hunter2" not in dropped.name
+
+
 def test_job_files_are_dropped_as_they_are(tmp_path: Path, inbox: Path) -> None:
     for name in ("one", "two"):
         job = {"id": name, "source": "a.mp4", "outputs": [{"output": "thumbnail", "at": "middle"}]}
@@ -399,3 +396,11 @@ def test_a_manifest_of_somebody_else_is_spared(tmp_path: Path, film: Path) -> No
     assert "none of ours" in ran.stderr
     assert foreign.read_text() == '{"name": "a web project"}'
     assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_what_comes_after_a_job_is_for_a_daemon(tmp_path: Path, film: Path) -> None:
+    said = {"source": str(film), "outputs": [{"output": "thumbnail", "at": 1}], "callback_url": "https://host/"}
+    (tmp_path / "job.json").write_text(json.dumps(said))
+    done = called(tmp_path, "run", "job.json")
+    assert done.returncode == 2 and "callback_url: only a daemon does what comes after a job" in done.stderr
+    assert os.listdir(tmp_path) == ["job.json"]

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, expected, job_of, pictures
+from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, expected, job_of, need_dali, pictures
 from numpy.typing import NDArray
 
 from kernels import dali
-from kernels.resize import Floats, Job, NoGpu, Plane, Tables, Turn, Window, grid, pack_floats
+from kernels.orientation import Orientation
+from kernels.resize import Floats, Job, NoGpu, Plane, Tables, Window, grid, pack_floats
 
 # Of 255: DALI takes its weights from tables.
 LIMIT, HDR_LIMIT = 1, 2
@@ -54,7 +55,7 @@ class DaliOnHost:
 
 @pytest.fixture(scope="module", params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    need_dali()
     if request.param == "host":
         if not compiler():
             pytest.skip("there is no g++")
@@ -74,7 +75,9 @@ CASES = [
         )
     ),
     *(
-        Case("nv12", (320, 180), (28, 45) if turn[0] else (45, 28), turn=Turn(*turn), window=Window(5, 4, 17, 19))
+        Case(
+            "nv12", (320, 180), (28, 45) if turn[0] else (45, 28), turn=Orientation(*turn), window=Window(5, 4, 17, 19)
+        )
         for turn in product((False, True), repeat=3)
     ),
     Case("nv12", (320, 180), (45, 28), spare=(7, 3), shift=1, window=INSIDE),
@@ -94,7 +97,7 @@ def test_equals_the_reference(cases: list[Case], limit: int, machine: Machine) -
 
 
 def test_filters_that_it_lacks() -> None:
-    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    need_dali()
     with pytest.raises(ValueError, match="no filter 'area'"):
         dali.resampled([job_of(Case(filter="area"), 4096, 50, 38, 1 << 20, 60)], lambda plane: None)
 

@@ -53,7 +53,7 @@ def opened(clip: Clip, held_bytes: int = HELD_BYTES) -> Iterator[tuple[Facts, De
 
 def number_in(frame: Frame) -> int:
     assert isinstance(frame, av.VideoFrame)
-    return read_number(DEVICE.resize(frame, (160, 120), colour_of(frame, ""))[..., :3])
+    return read_number(DEVICE.resize(frame, [(160, 120)], colour_of(frame, ""))[0][..., :3])
 
 
 def shown(clip: Clip, seconds: list[Fraction], how: How, held_bytes: int = HELD_BYTES) -> dict[Fraction, int]:

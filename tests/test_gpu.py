@@ -3,7 +3,8 @@
     REQUIRE_GPU=1 pytest -m gpu tests/test_gpu.py
 
 Needs PyAV, NumPy, Pillow, pydantic, CuPy and PyNvVideoCodec, and the tree on PYTHONPATH; skipped where there is no GPU,
-but with REQUIRE_GPU=1 a skip is a failure. With GPU_TESTS_ON=cpu the CPU stands in for the GPU: that proves the tests.
+but with REQUIRE_GPU=1 a skip is a failure. DALI and nvImageCodec are tried where they are installed. With
+GPU_TESTS_ON=cpu the CPU stands in for the GPU: that proves the tests.
 
 What is measured on the way (PSNR, memory) is put into the JUnit report (`--junitxml`), from which `bench gpu` takes it.
 """
@@ -132,8 +133,8 @@ def _shown(path: Path, seconds: list[Fraction], how: How, hardware: Any) -> dict
         for run in plan(instants, group_of, 2 / facts.time_base):
             for picture in track.frames(run):
                 # At once: the surface that NVDEC decoded to is used again.
-                number = read_number(device.resize(picture.frame, (160, 120), track.look(picture.frame).colour))
-                found[instants[picture.instant]] = number
+                (small,) = device.resize(picture.frame, [(160, 120)], track.look(picture.frame).colour)
+                found[instants[picture.instant]] = read_number(small)
     return found
 
 
@@ -212,6 +213,11 @@ CHARTS = [
     Chart("hevc-10-full", ".mp4", "libx265", "yuv420p10le", "709", True, tags=tags(2, 1, 1, 1), options=X265),
     Chart("hevc-10-601-hd", ".mp4", "libx265", "yuv420p10le", "601", tags=tags(1, 6), size=(192, 720), options=X265),
     Chart("h264-1080", ".mp4", "libx264", "yuv420p", "709", size=(1920, 1080), options=X264),  # coded as 1088 lines
+    *(
+        Chart(f"siting-{name}", ".mp4", "libx264", "yuv420p", "601", options=(*X264, ("x264-params", f"chromaloc={n}")))
+        for n, name in enumerate(("left", "center", "topleft", "top"))
+    ),
+    Chart("siting-of-vp9", ".webm", "libvpx-vp9", "yuv420p", "601", options=(("lossless", "1"), ("cpu-used", "8"))),
     Chart("cropped", ".mp4", "libx264", "yuv420p", "601", size=(190, 150), options=X264),
     replace(PQ, signal=np.repeat(pq(NITS)[:, None], 3, axis=1)),
     replace(HLG, signal=np.repeat(hlg((NITS / 1000) ** (1 / 1.2))[:, None], 3, axis=1)),
@@ -302,6 +308,41 @@ def test_a_sprite_is_that_of_the_cpu(device: Any, clip_folder: Path) -> None:
     assert {name: ours.files[name] for name in ours.files if name not in sheets} == {
         name: theirs.files[name] for name in theirs.files if name not in sheets
     }
+
+
+@pytest.mark.parametrize(
+    ("package", "how", "format"), [("nvidia.dali", "dali/0", "png"), ("nvidia.nvimgcodec", "kernel/1", "jpeg")]
+)
+def test_what_else_the_card_may_work_with(
+    package: str,
+    how: str,
+    format: str,
+    device: Any,
+    clip_folder: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """DALI shrinks, held beside the CPU; nvImageCodec makes all JPEG, beside Pillow of the same pictures. Neither has
+    to be installed where there is a GPU."""
+    other = device
+    if ON != "cpu":
+        try:
+            import_module(package)
+        except ImportError as missing:
+            record_property(f"not tested, {package}", str(missing))
+            return
+        other = open_device(f"{ON}/{how}")
+    clip = make(recipe_of("h264"), clip_folder)
+    sprite = {"output": "sprite", "count": 20, "columns": 5, "width": 160, "format": format, "name": "scrub"}
+    poster = {"output": "thumbnail", "at": 1, "width": 600, "format": format, "name": "poster"}
+    ours = render(clip.path, (sprite, poster), hardware=other, threads=4)
+    theirs = render(clip.path, (sprite, poster), hardware=device if format == "jpeg" else CPU)
+    assert ours.fallbacks == []
+    names = [name for name in theirs.files if not name.endswith(".vtt")]
+    assert len(names) == 2
+    for name in names:
+        decibels = psnr(ours.picture(name), theirs.picture(name))
+        record_property(f"PSNR, {package} {name}", round(decibels, 1))
+        assert decibels >= LEAST_PSNR
 
 
 def test_many_threads_share_the_device(device: Any, clip_folder: Path) -> None:

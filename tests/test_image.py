@@ -133,6 +133,7 @@ def test_what_is_installed_is_what_the_project_offers() -> None:
     needed = " ".join(PROJECT["optional-dependencies"]["gpu"])
     # The image has no CUDA of its own: CuPy has to find the compiler of the kernel among the packages.
     assert all(name in needed for name in ("PyNvVideoCodec", "cupy-cuda13x", "nvidia-cuda-nvrtc"))
+    assert all(name in needed for name in ("nvidia-dali-cuda130", "nvidia-nvimgcodec-cu13", "nvidia-nvjpeg"))
 
 
 def test_it_does_not_run_as_root_and_owns_what_it_writes() -> None:

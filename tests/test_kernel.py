@@ -8,17 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import av
+import host_cupy
 import numpy as np
 import pytest
+from host_cupy import HostCupy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_cases import (
@@ -43,10 +42,10 @@ from PIL import Image
 
 from daemon.media.colour import Colour
 from daemon.media.scale import scale
-from kernels import resize as launcher
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
+from kernels.orientation import Orientation
 from kernels.reference import psnr, quantise
-from kernels.resize import LAYOUTS, Format, Job, NoGpu, Tables, Turn, Window, pack, resize
+from kernels.resize import LAYOUTS, Format, NoGpu, Tables, Window, pack, resize
 from kernels.traffic import traffic
 from kernels.weights import Filter
 
@@ -135,7 +134,7 @@ def any_case(draw: st.DrawFn) -> Case:
         transfer=draw(st.sampled_from(["sdr", "pq", "hlg"])),
         primaries=draw(st.sampled_from(["bt709", "bt2020", "display-p3"])),
         peak=draw(st.sampled_from([203.0, 1000.0, 10_000.0])),
-        turn=Turn(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())),
+        turn=Orientation(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())),
         window=draw(st.sampled_from([None, window])),
         spare=(draw(st.integers(0, 9)), draw(st.integers(0, 3))),
         shift=draw(st.integers(0, 4)),
@@ -300,87 +299,20 @@ def test_nothing_to_do_needs_no_gpu() -> None:
     resize([])
 
 
-class CpuAsGpu:
-    """As much of CuPy as the launcher uses, with the kernel running on this CPU; and a machine that launches so."""
-
-    def __init__(self, library: Path) -> None:
-        self.host = Host(library)
-        self.uploads = 0
-        self.launches: list[tuple[int, tuple[int, ...]]] = []  # on which stream, and threads of a block
-        self._current: list[Any] = []  # streams, innermost last
-        self.mine = self.stream(1)
-        self.cuda = SimpleNamespace(
-            is_available=lambda: True,
-            get_current_stream=lambda: self._current[-1] if self._current else self.stream(0),
-            Device=lambda: SimpleNamespace(id=0),
-        )
-
-    @contextmanager
-    def _on(self, stream: Any) -> Iterator[None]:
-        self._current.append(stream)
-        yield
-        self._current.pop()
-
-    def stream(self, ptr: int) -> Any:
-        cupy = self
-
-        class Stream:
-            def __init__(self) -> None:
-                self.ptr = ptr
-                self.within: Any = None
-
-            def __enter__(self) -> None:
-                self.within = cupy._on(self)
-                self.within.__enter__()
-
-            def __exit__(self, *raised: Any) -> None:
-                self.within.__exit__(*raised)
-
-        return Stream()
-
-    def asarray(self, array: NDArray[Any]) -> Any:
-        assert self._current, "memory belongs to the stream that is current when it is taken"
-        self.uploads += 1
-        own, address = self.host.upload(array)
-        return SimpleNamespace(array=own, data=SimpleNamespace(ptr=address))
-
-    def RawModule(self, code: str, options: tuple[str, ...]) -> Any:
-        assert "KERNEL void resize(" in code
-        assert f"-DJOB_BYTES={launcher.JOB.itemsize}" in options
-        return SimpleNamespace(get_function=lambda name: partial(self.launch, name))
-
-    def launch(self, name: str, grid: tuple[int, int, int], block: tuple[int, ...], arguments: tuple[Any]) -> None:
-        self.launches.append((self._current[-1].ptr, block))
-        self.host.launch(name, arguments[0].data.ptr, grid)
-
-    def upload(self, array: NDArray[Any]) -> tuple[Any, int]:
-        return self.host.upload(array)
-
-    def run(self, jobs: Sequence[Job]) -> None:
-        resize(jobs, self.mine)
-
-    def download(self, held: Any) -> NDArray[np.uint8]:
-        return self.host.download(held)
-
-
 @pytest.fixture
-def stand_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CpuAsGpu]:
-    cupy = CpuAsGpu(library)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(launcher, "_own", SimpleNamespace())
-    launcher._kernel.cache_clear()
-    yield cupy
-    launcher._kernel.cache_clear()
+def stand_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostCupy]:
+    with host_cupy.standing_in(library, monkeypatch) as cupy:
+        yield cupy
 
 
-def test_launches_through_cupy(stand_in: CpuAsGpu) -> None:
+def test_launches_through_cupy(stand_in: HostCupy) -> None:
     cases = FAMILIES["turns"] + FAMILIES["hdr"][::9]
     holds(apart(stand_in, *cases), cases, HDR_LIMIT)
     assert stand_in.launches == [(1, (256,))]
 
 
-def test_weights_and_tables_are_uploaded_once(stand_in: CpuAsGpu) -> None:
-    cases = [Case(), Case(turn=Turn(flip_x=True)), Case(transfer="pq"), Case(transfer="pq", content="most")]
+def test_weights_and_tables_are_uploaded_once(stand_in: HostCupy) -> None:
+    cases = [Case(), Case(turn=Orientation(flip_x=True)), Case(transfer="pq"), Case(transfer="pq", content="most")]
     pictures(stand_in, cases)
     # The jobs; of luma and of chroma the weights across and down; light, gain and sRGB.
     assert stand_in.uploads == 1 + 4 + 3

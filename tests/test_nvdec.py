@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import standin
+from deliberate import ENVIRONMENT
 
+from daemon.app import build_worker
+from daemon.config import GpuSettings, Settings
 from daemon.errors import DeviceMissing
-from daemon.media import cupy_card, nvdec
+from daemon.media import cupy_card, nvidia
+from daemon.media.choice import Choice
 from daemon.media.choose_device import open_device
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
@@ -39,7 +45,9 @@ def test_on_the_stand_in(tmp_path: Path) -> None:
             pytest.fail(reason)
         pytest.skip(reason)
     environment = {**os.environ, "LD_LIBRARY_PATH": str(standin.build(tmp_path))}
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(TESTS / "on_standin.py")]
+    plugins = ["no:cacheprovider", *(["deliberate"] if ENVIRONMENT in os.environ else [])]
+    options = [word for plugin in plugins for word in ("-p", plugin)]
+    command = [sys.executable, "-m", "pytest", "-x", *options, str(TESTS / "on_standin.py")]
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
@@ -59,21 +67,67 @@ def test_auto_takes_the_cpu_and_says_why() -> None:
     assert open_device("cpu").note == ""
 
 
+@pytest.mark.parametrize("choice", [Choice("cpu", "dali"), Choice("cpu", jpeg_pixels=1)])
+def test_settings_for_a_gpu_are_none_for_the_cpu(choice: Choice) -> None:
+    with pytest.raises(DeviceMissing, match=r"'cpu': gpu\.resize and gpu\.jpeg_pixels are for a GPU: leave"):
+        open_device(str(choice))
+
+
+def test_the_settings_reach_the_worker(tmp_path: Path) -> None:
+    """A whole worker, which has no card to do it with."""
+
+    async def story(settings: Settings) -> str:
+        worker = build_worker(settings)
+        try:
+            await worker.start()
+        except DeviceMissing as missing:
+            return missing.message
+        finally:
+            await worker.kill()
+        return f"{worker.device}: {worker.note}"
+
+    said = {
+        device: asyncio.run(story(Settings(device=device, gpu=GpuSettings(resize="dali", jpeg_pixels=9))))
+        for device in ("cpu", "auto")
+    }
+    assert said["cpu"].startswith("device 'cpu': gpu.resize and gpu.jpeg_pixels")
+    if not has_driver():
+        assert said["auto"].startswith("cpu: no GPU is used: there is no NVIDIA driver")
+
+
 @without_gpu
 def test_the_package_without_a_driver() -> None:
     """It raises RuntimeError when it is imported."""
-    with pytest.raises(DeviceMissing, match=r"NVIDIA's video libraries are missing|PyNvVideoCodec is not installed"):
-        nvdec.library()
+    with pytest.raises(
+        DeviceMissing, match=r"PyNvVideoCodec cannot be loaded .*see the driver|PyNvVideoCodec is not inst"
+    ):
+        nvidia.video_codec()
 
 
 @pytest.mark.parametrize(
-    ("library", "package"), [(nvdec.library, "PyNvVideoCodec"), (cupy_card.library, "cupy")], ids=["nvdec", "cupy"]
+    ("package", "name"),
+    [
+        (nvidia.video_codec, "PyNvVideoCodec"),
+        (nvidia.cupy, "cupy"),
+        (nvidia.image_codec, "nvidia"),
+        (nvidia.image_codec, "nvidia.nvimgcodec"),
+    ],
 )
-def test_a_package_that_is_not_installed(library: object, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    library.cache_clear()  # type: ignore[attr-defined]
+def test_a_package_that_is_not_installed(package: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "nvidia.nvimgcodec", raising=False)
+    monkeypatch.setitem(sys.modules, name, None)
+    package.cache_clear()
     with pytest.raises(DeviceMissing, match=r"is not installed: pip install 'thumbd\[gpu\]'"):
-        library()  # type: ignore[operator]
+        package()
+
+
+def test_a_package_that_lacks_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cupy.py").write_text("import nothing_of_the_kind\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    nvidia.cupy.cache_clear()
+    with pytest.raises(DeviceMissing, match=r"CuPy cannot be imported .*nothing_of_the_kind"):
+        nvidia.cupy()
 
 
 def test_nothing_of_cuda_is_imported_for_the_cpu() -> None:

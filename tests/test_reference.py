@@ -256,9 +256,9 @@ def test_chroma_is_found_where_it_stands(siting: Siting, filter: Filter, size: t
     Every filter here keeps a straight line straight away from the edges, so red there is known exactly.
     """
     (width, height), (w, h) = size, (40, 30)
-    left, top = siting != "center", siting == "topleft"
-    columns = 2 * np.arange((width + 1) // 2) + (0.5 if left else 1.0)  # where chroma stands, in luma samples
-    rows = 2 * np.arange((height + 1) // 2) + (0.5 if top else 1.0)
+    # Where chroma stands, in luma samples.
+    columns = 2 * np.arange((width + 1) // 2) + (0.5 if siting.endswith("left") else 1.0)
+    rows = 2 * np.arange((height + 1) // 2) + {"top": 0.5, "bot": 1.5}.get(siting[:3], 1.0)
     cr = 16384 + 40 * columns[None, :] + 30 * rows[:, None]
     y = np.full((height, width), 30000, np.uint16)
     u = np.full(cr.shape, 32768, np.uint16)

@@ -10,7 +10,8 @@ from rendering import render
 
 from daemon.errors import BadJob
 from daemon.job import Job
-from daemon.media.orientation import Orientation, clockwise
+from daemon.media.orientation import clockwise
+from kernels.orientation import Orientation
 
 EIGHT = [Orientation(*flags) for flags in product((False, True), repeat=3)]
 

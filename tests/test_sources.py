@@ -1,5 +1,6 @@
 """Only regular files below the allowed roots are opened, whatever a path says and whoever moves things meanwhile."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -11,6 +12,7 @@ import pytest
 
 from daemon.errors import Failure, SourceEmpty, SourceMissing, SourceRefused, SourceUnreadable
 from daemon.sources import Sources
+from daemon.sources.files import Files
 
 FILM, SECRET = b"a film", b"a secret"
 MOST = 100
@@ -36,18 +38,31 @@ def nothing_stays_open() -> Iterator[None]:
     assert os.listdir("/proc/self/fd") == before
 
 
-def read(roots: list[Path] | None, source: str | Path) -> bytes:
-    descriptor = Sources(roots, MOST)._open(str(source))
-    try:
-        return os.read(descriptor, 2 * MOST)
-    finally:
-        os.close(descriptor)
+def read(
+    roots: list[Path] | None,
+    source: str | Path,
+    within: tuple[Path, ...] | None = None,
+    aliases: dict[str, Path] | None = None,
+) -> bytes:
+    async def opened() -> bytes:
+        async with Sources(Files(roots, MOST, aliases or {})).open(str(source), within) as opened:
+            data = os.read(opened.descriptor, 2 * MOST)
+            assert opened.size == len(data) and opened.answers is None
+            return data
+
+    return asyncio.run(opened())
 
 
-def refused(roots: list[Path] | None, source: str | Path, kind: type[Failure] = SourceRefused) -> str:
+def refused(
+    roots: list[Path] | None,
+    source: str | Path,
+    kind: type[Failure] = SourceRefused,
+    within: tuple[Path, ...] | None = None,
+    aliases: dict[str, Path] | None = None,
+) -> str:
     """The message, less the source that it begins with."""
     with pytest.raises(kind) as raised:
-        read(roots, source)
+        read(roots, source, within, aliases)
     assert type(raised.value) is kind
     start = f"source {str(source)!r}: "
     assert raised.value.message.startswith(start)
@@ -91,10 +106,10 @@ def test_a_root_may_be_a_link_and_sources_may_use_either_name(media: Path, tmp_p
 
 def test_a_root_may_be_relative(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(media)
-    sources = Sources([Path()], MOST)
+    files = Files([Path()], MOST, {})
     monkeypatch.chdir("/")
     for source in ("film.mp4", str(media / "film.mp4")):
-        os.close(sources.open(source))
+        os.close(files.open(source))
 
 
 def test_without_roots_the_user_reads_what_he_may(media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +121,7 @@ def test_without_roots_the_user_reads_what_he_may(media: Path, tmp_path: Path, m
 
 def test_a_child_inherits_nothing(media: Path) -> None:
     for roots in ([media], None):
-        descriptor = Sources(roots, MOST).open(str(media / "film.mp4"))
+        descriptor = Files(roots, MOST, {}).open(str(media / "film.mp4"))
         assert not os.get_inheritable(descriptor)
         os.close(descriptor)
 
@@ -133,11 +148,19 @@ def test_beside_a_root(media: Path, tmp_path: Path, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["https://cdn.example/film.mp4", "s3://bucket/film.mp4", "file:///film.mp4", "video:7"]
+    ("source", "said"),
+    [
+        ("https://cdn.example/film.mp4", "https:// may not be read (setting sources.schemes)"),
+        ("HTTP://cdn.example/film.mp4", "HTTP:// may not be read (setting sources.schemes)"),
+        ("s3://bucket/film.mp4", "s3:// may not be read (setting sources.schemes)"),
+        ("file:///film.mp4", "only paths of files, https://, http:// and s3:// can be read"),
+        ("fd://0", "only paths of files, https://, http:// and s3:// can be read"),
+        ("video:7", "registered videos are not supported by this version"),
+    ],
 )
 @pytest.mark.parametrize("free", [False, True])
-def test_what_is_no_path(media: Path, source: str, free: bool) -> None:
-    assert "only paths of files" in refused(None if free else [media], source)
+def test_what_is_no_path(media: Path, source: str, said: str, free: bool) -> None:
+    assert refused(None if free else [media], source) == said
 
 
 def test_links_are_not_followed(media: Path, tmp_path: Path) -> None:
@@ -269,3 +292,116 @@ def test_what_the_system_says(
     monkeypatch.setattr(os, "open", fail)
     assert refused([media], "film.mp4", kind) == said
     assert kind.retry == (kind is SourceUnreadable)
+
+
+# What an organisation may read.
+
+
+def test_folders_narrow_what_may_be_read(media: Path, tmp_path: Path) -> None:
+    deep = media / "folder" / "deep"
+    for source in (deep / "film.mp4", "film.mp4", "./film.mp4"):
+        assert read([media], source, (deep,)) == FILM
+    (media / "folder" / "other.mp4").write_bytes(FILM)
+    outside = "it lies outside the folders that its organisation may read"
+    for source in (media / "film.mp4", media / "folder" / "other.mp4", "../other.mp4", tmp_path / "secret.mp4"):
+        assert refused([media], source, within=(deep,)) == outside
+
+
+def test_folders_outside_the_roots_widen_nothing(media: Path, tmp_path: Path) -> None:
+    outside = "it lies outside the folders that its organisation may read"
+    for folder in (tmp_path, tmp_path / "media2", Path("/")):
+        assert refused([media], tmp_path / "media2" / "secret.mp4", within=(folder,)) == outside
+    assert refused([media], media / "film.mp4", within=()) == outside
+    assert refused([], media / "film.mp4", within=(media,)).startswith("no folder may be read")
+
+
+def test_no_link_leads_out_of_the_narrowed_folders(media: Path, tmp_path: Path) -> None:
+    """Nor is a link followed between the root and such a folder, should one be put there later."""
+    deep = media / "folder" / "deep"
+    (deep / "out.mp4").symlink_to(media / "film.mp4")
+    (media / "name").symlink_to(deep)
+    assert "link" in refused([media], "out.mp4", within=(deep,))
+    assert read([media], "film.mp4", (media / "name",)) == FILM  # what a link of the settings means, is meant
+    assert read([media], media / "name" / "film.mp4", (media / "name",)) == FILM
+
+
+def test_with_the_users_own_rights_folders_narrow_too(media: Path, tmp_path: Path) -> None:
+    assert read(None, "film.mp4", (media,)) == FILM
+    assert "outside" in refused(None, tmp_path / "secret.mp4", within=(media,))
+
+
+# Files at hand, by what their URLs begin with.
+
+CDN = "https://cdn.example/"
+
+
+def test_a_url_of_a_file_at_hand(media: Path) -> None:
+    aliases = {CDN: media}
+    for roots in ([], None, [media]):
+        assert read(roots, f"{CDN}film.mp4", aliases=aliases) == FILM
+        assert read(roots, f"{CDN}folder/d%65ep/film.mp4", aliases=aliases) == FILM
+    (media / "a b?#\u00fc.mp4").write_bytes(b"strange")
+    assert read([], f"{CDN}a%20b%3F%23%C3%BC.mp4", aliases=aliases) == b"strange"
+    assert refused([], f"{CDN}none.mp4", SourceMissing, aliases=aliases) == "there is no such file: check its path"
+
+
+def test_the_longest_alias_wins(media: Path, tmp_path: Path) -> None:
+    aliases = {CDN: tmp_path / "media2", f"{CDN}films/": media, "s3://films/": media}
+    assert read([], f"{CDN}films/film.mp4", aliases=aliases) == FILM
+    assert read([], f"{CDN}secret.mp4", aliases=aliases) == SECRET
+    assert read([], "s3://films/film.mp4", aliases=aliases) == FILM
+    for source in (
+        "https://cdn.example.evil/film.mp4",
+        "https://cdn.example:8443/film.mp4",
+        "http://cdn.example/film.mp4",
+    ):
+        assert "setting sources.schemes" in refused([], source, aliases=aliases)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("../secret.mp4", "%2e%2e/secret.mp4", "..%2fsecret.mp4", "folder/../film.mp4", "%2E%2E%2Fsecret.mp4"),
+        *("./film.mp4", "/film.mp4", "folder//deep/film.mp4", "%2Ffilm.mp4", "", "folder/"),
+        *("film.mp4?", "film.mp4?a=1", "film.mp4#a", "?film.mp4"),
+    ],
+)
+def test_what_follows_an_alias_is_a_plain_path(media: Path, rest: str) -> None:
+    said = refused_alias(media, rest)
+    assert said == f"it is no plain path below {CDN} (setting sources.aliases)"
+
+
+def refused_alias(media: Path, rest: str) -> str:
+    with pytest.raises(SourceRefused) as raised:
+        read([], CDN + rest, aliases={CDN: media})
+    return raised.value.message.partition("': ")[2]
+
+
+def test_links_below_an_alias_are_not_followed(media: Path, tmp_path: Path) -> None:
+    (media / "out.mp4").symlink_to(tmp_path / "secret.mp4")
+    (media / "out").symlink_to(tmp_path)
+    for rest in ("out.mp4", "out/secret.mp4"):
+        assert "link" in refused_alias(media, rest)
+    with pytest.raises((SourceRefused, SourceMissing)):
+        read([], f"{CDN}a%00b", aliases={CDN: media})
+
+
+def test_folders_narrow_aliases_too(media: Path, tmp_path: Path) -> None:
+    aliases = {CDN: media}
+    deep = media / "folder" / "deep"
+    assert read([tmp_path], f"{CDN}folder/deep/film.mp4", (deep,), aliases) == FILM
+    said = refused([tmp_path], f"{CDN}film.mp4", within=(deep,), aliases=aliases)
+    assert said == "it lies outside the folders that its organisation may read"
+
+
+def test_the_identity_changes_with_the_file(media: Path) -> None:
+    async def identity() -> str | None:
+        async with Sources(Files([media], MOST, {})).open("film.mp4") as opened:
+            return opened.identity
+
+    first = asyncio.run(identity())
+    assert first is not None and asyncio.run(identity()) == first
+    os.utime(media / "film.mp4", ns=(1, 1))
+    assert asyncio.run(identity()) != first
+    (media / "film.mp4").write_bytes(b"longer than it was")
+    assert asyncio.run(identity()) != first

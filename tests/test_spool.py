@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from harness import PROMISE
 from sqlalchemy.exc import OperationalError
 
 from daemon.database import Database, open_engine
@@ -404,7 +405,7 @@ class AtWork:
         self.spool = Spool(root, owner, settle_seconds=0.2)
         self.database = Database(open_engine(f"sqlite:///{root}/jobs.db"))
         self.metrics = Metrics()
-        self.inbox = Inbox(self.spool, self.database, self.metrics, 0.05, lambda: None)
+        self.inbox = Inbox(self.spool, self.database, self.metrics, 0.05, lambda: None, PROMISE)
 
     async def run(self, change: Callable[..., Any]) -> Any:
         return await self.database.run(change)

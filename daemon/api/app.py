@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daemon.api import files, hesedvid, native, problems, qencode, tus
+from daemon.api.qencode_status import Teller
 from daemon.metrics import Metrics
 from daemon.service import Service
 from daemon.uploads import Uploads
@@ -15,7 +16,7 @@ from daemon.uploads import Uploads
 MAX_BODY = 1 << 20
 
 
-def http_app(service: Service, uploads: Uploads, hesedvid_fit: hesedvid.Fit, qencode_lives: qencode.Lives) -> FastAPI:
+def http_app(service: Service, uploads: Uploads, hesedvid_fit: hesedvid.Fit, qencode_teller: Teller) -> FastAPI:
     """All doors in one application. `hesedvid_fit`: how its pictures come to exactly the asked size."""
     app = FastAPI(
         title="thumbd",
@@ -28,7 +29,7 @@ def http_app(service: Service, uploads: Uploads, hesedvid_fit: hesedvid.Fit, qen
     )
     app.state.service = service
     problems.install(app)
-    routers = (hesedvid.router(hesedvid_fit), qencode.router(qencode_lives), tus.router(uploads))
+    routers = (hesedvid.router(hesedvid_fit), qencode.router(qencode_teller), tus.router(uploads))
     for router in (native.router, files.router, *routers):
         app.include_router(router)
     app.add_middleware(_Measured, metrics=service.metrics)

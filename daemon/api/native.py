@@ -9,9 +9,9 @@ from pydantic.json_schema import SkipJsonSchema
 from daemon.api.access import SECURITY, Caller, TheService
 from daemon.api.bodies import Route
 from daemon.api.problems import Problem
-from daemon.catalogue.videos import Video
+from daemon.catalogue.videos import CHANNEL, Video
 from daemon.errors import NotFound
-from daemon.job import Job
+from daemon.job import NAME, Job
 from daemon.jobs.table import Known
 from daemon.report import OutputReport, PictureReport, Report, SourceFacts, Status
 from daemon.service import Service
@@ -19,11 +19,11 @@ from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING
 
 router = APIRouter(route_class=Route, dependencies=SECURITY)
 
-Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Id = Annotated[str, Path(pattern=NAME)]
 Wait = Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end of the job.")]
 PageSize = Annotated[int, Query(ge=1, le=1000)]
 PageToken = Annotated[str | None, Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
-VideoToken = Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+VideoToken = Annotated[str | None, Query(pattern=NAME)]
 
 _STATES: dict[Status, tuple[str, ...]] = {
     "pending": (QUEUED,),
@@ -54,9 +54,10 @@ class PictureView(PictureReport):
 
 
 class OutputView(OutputReport):
-    """`url`: signed, of the file at `path`."""
+    """`url`: signed, of the file at `path`; `other_urls`: of those that are neither this nor `pictures`."""
 
     url: str
+    other_urls: dict[str, str] = Field(default_factory=dict)
     pictures: list[PictureView] | None = None  # type: ignore[assignment]
 
 
@@ -83,7 +84,7 @@ class NewVideo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
-    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$")] | None = None
+    channel: Annotated[str, Field(pattern=CHANNEL)] | None = None
 
 
 class VideoView(BaseModel):
@@ -191,7 +192,10 @@ def _output_view(service: Service, output: OutputReport) -> OutputView:
         PictureView.model_validate({**dict(each), "url": each.path and service.file_url(each.path)})
         for each in output.pictures
     ]
-    return OutputView.model_validate({**dict(output), "url": service.file_url(output.path), "pictures": pictures})
+    told = {output.path, *(each.path for each in output.pictures or ())}
+    others = {path: service.file_url(path) for path in output.files if path not in told}
+    url = service.file_url(output.path)
+    return OutputView.model_validate({**dict(output), "url": url, "other_urls": others, "pictures": pictures})
 
 
 def _video_view(video: Video) -> VideoView:

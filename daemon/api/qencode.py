@@ -5,12 +5,11 @@ names in a WebVTT lead to its pictures.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import partial
 from time import time
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
@@ -20,36 +19,29 @@ from daemon.api.access import TheService
 from daemon.api.bodies import Route as StrictRoute
 from daemon.api.files import file_response
 from daemon.api.problems import Problem
-from daemon.api.qencode_answers import BadKey, BadTaskTokens, BadToken, Form, NoProfile, Route, success
-from daemon.api.qencode_status import status_of
+from daemon.api.qencode_answers import BadKey, BadTaskTokens, BadToken, Form, NoProfile, Route, number_of, success
+from daemon.api.qencode_status import DIALECT, SIGNED, Teller
 from daemon.catalogue import organisations, qencode
 from daemon.catalogue.qencode import QencodeTask
-from daemon.dialects.qencode import MAX_PAYLOAD, PayloadTooLong, read_query
-from daemon.errors import Forbidden, NotFound
+from daemon.dialects.qencode import MAX_PAYLOAD, PayloadTooLong, in_its_words, read_query
+from daemon.errors import BadJob, Forbidden, NotFound
 from daemon.job import MANIFEST
-from daemon.jobs import table
+from daemon.jobs import errands, table
 from daemon.jobs.table import Known
 from daemon.service import Service
+from daemon.times import Time
 
 UPLOADS = "/v1/upload_file"
 STATUS = "/v1/status"
 PATHS = re.compile(rf"/v1/(access_token|create_task|start_encode2?|status)|{UPLOADS}(/.*)?")
 _METHODS = ["GET", "POST"]
 _MOST_TASKS = 100  # in one question after their status
-_SIGNED = "qencode"  # what the signature of a URL is for
-_HOUR = 3600
 _ANY_SIZE = 1 << 62
+_UNKNOWN = "there is no such task, or it is not started yet"
+_NO_TASK = {"status": None, "error": number_of(BadTaskTokens("")), "error_description": _UNKNOWN}
 
 
-@dataclass(frozen=True)
-class Lives:
-    """Seconds that an access token is good, and that files without a destination stay."""
-
-    token: int
-    files: int
-
-
-def router(lives: Lives) -> APIRouter:
+def router(teller: Teller) -> APIRouter:
     """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send."""
     # What comes is counted as it is read: who sends too much is answered as all others are.
     api = APIRouter(route_class=Route, tags=["Qencode"], max_body_size=_ANY_SIZE)
@@ -61,7 +53,7 @@ def router(lives: Lives) -> APIRouter:
         if not re.fullmatch(r"[!-~]{12,200}", key):
             raise BadKey("the API key is none: it has 12 characters at least, and no spaces")
         org = await service.authenticate(key)
-        token, expires = await service.ask(lambda c: qencode.give_token(c, org.name, lives.token))
+        token, expires = await service.ask(lambda c: qencode.give_token(c, org.name, teller.lives.token))
         return success(token=token, expire=f"{datetime.fromtimestamp(int(expires), UTC):%Y-%m-%dT%H:%M:%S}")
 
     @api.api_route("/v1/create_task", methods=_METHODS, openapi_extra=_form("token"))
@@ -86,7 +78,11 @@ def router(lives: Lives) -> APIRouter:
         if payload is not None and len(payload) > MAX_PAYLOAD:
             raise PayloadTooLong(f"payload: has at most {MAX_PAYLOAD} characters")
         job = read_query(query.encode(), payload)
-        await service.submit(task.org, job, via="qencode", also=partial(_start, task))
+        job = job.model_copy(update={"ttl": Time(Fraction(teller.lives.files))})
+        try:
+            await service.submit(task.org, job, via=DIALECT, dialect=DIALECT, also=partial(_start, task))
+        except BadJob as bad:
+            raise in_its_words(bad) from None
         return success(status_url=service.terms.public_url + STATUS)
 
     @api.api_route("/v1/start_encode", methods=_METHODS, openapi_extra=_form("task_token", "profiles", "uri"))
@@ -102,10 +98,11 @@ def router(lives: Lives) -> APIRouter:
         tokens = list(dict.fromkeys(token.strip() for token in said.split(",") if token.strip()))
         if not tokens or len(tokens) > _MOST_TASKS or not all(map(_is_token, tokens)):
             raise BadTaskTokens(f"task_tokens: one to {_MOST_TASKS} task tokens are needed, with commas between them")
-        known = await service.ask(lambda c: {token: _known(c, token) for token in tokens})
-        if not any(known.values()):
-            raise BadTaskTokens("task_tokens: there is no such task, or it is not started yet")
-        return success(statuses={token: _entry(service, known[token], lives.files) for token in tokens})
+        found = await service.ask(lambda c: {token: _found(c, token) for token in tokens})
+        if not any(found.values()):
+            raise BadTaskTokens(f"task_tokens: {_UNKNOWN}")
+        at = {"status_url": service.terms.public_url + STATUS}
+        return success(statuses={t: teller.status(*one) | at if one else _NO_TASK for t, one in found.items()})
 
     files = APIRouter(route_class=StrictRoute, tags=["Qencode"])
 
@@ -122,7 +119,7 @@ def router(lives: Lives) -> APIRouter:
     async def temporary_file(service: TheService, expires: str, key: str, signature: str, path: str) -> Response:
         """A file of a task. The URL comes with the task's status, and is good for all files beside it."""
         folder, _, name = path.rpartition("/")
-        if not service.signer.is_signed(_SIGNED, folder, expires, key, signature, time()):
+        if not service.signer.is_signed(SIGNED, folder, expires, key, signature, time()):
             raise Forbidden("this URL is not signed by this daemon, or has expired: ask for the task's status again")
         if name == MANIFEST:
             raise NotFound("there is no such file")
@@ -183,24 +180,8 @@ def _started() -> BadToken:
     return BadToken("task_token: this task was started already: create another one")
 
 
-def _known(connection: Connection, token: str) -> Known | None:
+def _found(connection: Connection, token: str) -> tuple[Known, list[errands.Known]] | None:
+    """What is known of a task's job, and of what follows it."""
     task = qencode.task(connection, token)
-    return table.get(connection, task.org, task.job) if task is not None and task.job is not None else None
-
-
-def _entry(service: Service, known: Known | None, life: int) -> dict[str, Any]:
-    if known is None:
-        wrong = BadTaskTokens("there is no such task, or it is not started yet")
-        return {"status": None, "error": 13, "error_description": wrong.message}
-    return status_of(known, lambda path: temporary_url(service, path, life)) | {
-        "status_url": service.terms.public_url + STATUS
-    }
-
-
-def temporary_url(service: Service, path: str, life: int) -> str:
-    """A URL of a published file that is good for `life` seconds, and for all files beside it."""
-    # Whole hours, so that what is asked for twice is one file to a browser's cache.
-    expires = (int(time()) + life) // _HOUR * _HOUR + _HOUR
-    signer = service.signer
-    signature = signer.mac(_SIGNED, path.rpartition("/")[0], str(expires), signer.newest)
-    return f"{service.terms.public_url}/v1/temporary/{expires}/{signer.newest}/{signature}/{quote(path)}"
+    known = table.get(connection, task.org, task.job) if task is not None and task.job is not None else None
+    return None if known is None else (known, errands.of(connection, known.key))

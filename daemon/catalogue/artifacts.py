@@ -106,6 +106,11 @@ def withdraw(connection: Connection, key: str) -> None:
     connection.execute(delete(artifacts).where(artifacts.c.job == key))
 
 
+def forget(connection: Connection, key: str, outputs: Sequence[str]) -> None:
+    """The files of these outputs, by their paths, of the job with this key are about to be removed."""
+    connection.execute(delete(artifacts).where(artifacts.c.job == key, artifacts.c.path.in_(outputs)))
+
+
 def equals(connection: Connection, org: str, recipes: Sequence[str]) -> dict[str, Artifact]:
     """Recipe -> what was published by it, the newest."""
     mine = and_(_published(org), artifacts.c.recipe.in_(recipes))

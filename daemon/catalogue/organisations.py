@@ -20,12 +20,12 @@ DEFAULT_MAX_RUNNING = 5
 @dataclass(frozen=True)
 class Organisation:
     """`max_running`: its jobs at once, None without limit. `roots`: folders that it may read, None for all that the
-    daemon may. `keys`: how many API keys are good."""
+    daemon may. `webhook_secret` signs its callbacks. `keys`: how many API keys are good."""
 
     name: str
     max_running: int | None
     roots: tuple[Path, ...] | None
-    webhook_secret: bytes
+    webhook_secret: str
     keys: int = 0
 
 
@@ -98,4 +98,4 @@ def _hash(key: str) -> str:
 
 def _organisation(row: Row[Any], keys: int = 0) -> Organisation:
     roots = None if row.roots is None else tuple(Path(root) for root in json.loads(row.roots))
-    return Organisation(row.name, row.max_running, roots, bytes.fromhex(row.webhook_secret), keys)
+    return Organisation(row.name, row.max_running, roots, row.webhook_secret, keys)

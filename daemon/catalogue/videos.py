@@ -15,6 +15,7 @@ from daemon.tables import now, orgs, videos
 from daemon.ulid import new_ulid
 
 SCHEME = "video:"
+CHANNEL = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$"
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,12 @@ def read_query(text: bytes, payload: str | None = None) -> Job:
     try:
         return Job.check(job)
     except BadJob as bad:
-        message = bad.message.replace("outputs[", "query.format[").replace("].deliver", "].destination")
-        raise BadJob(message) from None
+        raise in_its_words(bad) from None
+
+
+def in_its_words(bad: BadJob) -> BadJob:
+    """What is wrong with a job, said of the query that it came of."""
+    return BadJob(bad.message.replace("outputs[", "query.format[").replace("].deliver", "].destination"))
 
 
 def _is_series(asked: Any) -> bool:

@@ -20,6 +20,7 @@ from daemon.jobs import table
 from daemon.jobs.retry import Policy
 from daemon.jobs.table import PRIORITIES, NewJob, Publication
 from daemon.metrics import Metrics
+from daemon.owed.promise import Promise
 from daemon.threads import in_thread
 
 log = structlog.get_logger()
@@ -33,9 +34,16 @@ class Inbox:
     """Brings jobs from the spool to the table, and their reports back. `accepted` is called when there are new ones."""
 
     def __init__(
-        self, spool: Spool, database: Database, metrics: Metrics, scan_seconds: float, accepted: Callable[[], None]
+        self,
+        spool: Spool,
+        database: Database,
+        metrics: Metrics,
+        scan_seconds: float,
+        accepted: Callable[[], None],
+        promise: Promise,
     ) -> None:
         self._spool = spool
+        self._promise = promise
         self._database = database
         self._metrics = metrics
         self._scan_seconds = scan_seconds
@@ -154,13 +162,12 @@ class Inbox:
 
     async def _accept(self, dropped: Dropped) -> None:
         """From a claimed file to a committed row, or to a refusal. Doing it twice makes one row, or one refusal."""
-        job = _judge(dropped)
-        if isinstance(job, Unfit):
-            self._metrics.jobs_rejected.labels("spool", job.reason).inc()
-            log.warning("refused", file=dropped.name, reason=job.message)
-            await in_thread(self._spool.refuse, dropped, job.message)
+        new = _judge(dropped, self._promise)
+        if isinstance(new, Unfit):
+            self._metrics.jobs_rejected.labels("spool", new.reason).inc()
+            log.warning("refused", file=dropped.name, reason=new.message)
+            await in_thread(self._spool.refuse, dropped, new.message)
             return
-        new = new_job(job, dropped.key, _PRIORITY_OF.get(dropped.folder, "normal"), dropped.name)
         if await self._database.run(lambda c: table.add(c, new)):
             self._metrics.jobs_submitted.labels("spool").inc()
             log.info("accepted", job_id=new.id, org=new.org, file=dropped.name)
@@ -170,11 +177,12 @@ class Inbox:
         await in_thread(self._spool.taken_in, dropped)
 
 
-def _judge(dropped: Dropped) -> Job | Unfit:
+def _judge(dropped: Dropped, promise: Promise) -> NewJob | Unfit:
     if isinstance(dropped.held, Unfit):
         return dropped.held
     try:
-        return parse(dropped.held)
+        priority = _PRIORITY_OF.get(dropped.folder, "normal")
+        return new_job(parse(dropped.held), dropped.key, promise, priority, dropped.name)
     except BadJob as bad:
         return Unfit(bad.code, bad.message[:_LONGEST])
     except Exception as error:  # a fault of our own: one file must not end every daemon that finds it
@@ -182,8 +190,11 @@ def _judge(dropped: Dropped) -> Job | Unfit:
         return Unfit("failed", f"internal error: {type(error).__name__}")
 
 
-def new_job(job: Job, key: str, priority: str = "normal", report_to: str | None = None) -> NewJob:
-    """A checked job on its way into the table; its own priority wins."""
+def new_job(
+    asked: Job, key: str, promise: Promise, priority: str = "normal", report_to: str | None = None, dialect: str = ""
+) -> NewJob:
+    """A checked job on its way into the table, with what will be owed for it; its own priority wins. Raises BadJob."""
+    job, errands = promise.of(asked, dialect)
     id = job.id or key
     destination = job.destination or id
     return NewJob(
@@ -195,4 +206,5 @@ def new_job(job: Job, key: str, priority: str = "normal", report_to: str | None 
         priority=PRIORITIES[job.priority or priority],
         job=job.model_dump_json(exclude_defaults=True),
         report_to=report_to,
+        errands=errands,
     )

@@ -1,6 +1,7 @@
 """The job table (`daemon.tables.jobs`): the truth about every job.
 
     table.py       the verbs: add, claim, start, publishing, complete, fail, put back …
+    errands.py     the verbs of what jobs owe besides: callbacks, deliveries, expiries
     fairness.py    pure: whose job is next
     retry.py       pure: what becomes of a job that failed
 

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, literal, or_, select, true, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from daemon.errors import Cancelled, Failure
+from daemon.jobs import errands
+from daemon.jobs.errands import NewErrand
 from daemon.jobs.fairness import Candidate, in_turn, room_for
 from daemon.jobs.retry import Again, History, Over, Policy, judge_lost
 from daemon.report import ErrorReport, Report, Status
@@ -35,7 +38,8 @@ STATUS: dict[str, Status] = {
 
 @dataclass(frozen=True)
 class NewJob:
-    """A checked job on its way into the table. `report_to`: the spool name under which its report is wanted."""
+    """A checked job on its way into the table. `report_to`: the spool name under which its report is wanted. `errands`:
+    what will be owed for it besides."""
 
     key: str
     org: str
@@ -45,6 +49,7 @@ class NewJob:
     priority: int
     job: str
     report_to: str | None = None
+    errands: tuple[NewErrand, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Known:
     org: str
     id: str
     source: str
+    destination: str
     state: str
     attempt: int
     pictures_made: int
@@ -134,6 +140,7 @@ def add(connection: Connection, new: NewJob) -> bool:
         reports_to=json.dumps(names),
     ).on_conflict_do_nothing()
     if connection.execute(statement.returning(jobs.c.key)).first():
+        errands.add(connection, new.key, new.org, new.errands)
         return True
     known = or_(jobs.c.key == new.key, and_(jobs.c.org == new.org, jobs.c.id == new.id))
     found = select(jobs.c.key, jobs.c.reports_to, jobs.c.state).where(known).order_by(jobs.c.key == new.key).limit(1)
@@ -279,8 +286,9 @@ def publishing(connection: Connection, held: Held, report: str) -> Literal["go",
     mine = connection.execute(select(jobs.c.cancelled).where(_holds(held)).with_for_update()).first()
     if mine is None or mine.cancelled:
         return "lost" if mine is None else "cancelled"
-    busy = select(jobs.c.destination).where(jobs.c.state == PUBLISHING, jobs.c.key != held.key)
-    if any(_touches(held.destination, other) for other in connection.execute(busy).scalars()):
+    others = select(jobs.c.destination).where(jobs.c.state == PUBLISHING, jobs.c.key != held.key)
+    busy = connection.execute(others.union_all(errands.expiring())).scalars()
+    if any(_touches(held.destination, other) for other in busy):
         return "wait"
     values = {"state": PUBLISHING, "report": report, "staging": held.staging}
     connection.execute(update(jobs).where(_holds(held)).values(values))
@@ -294,7 +302,10 @@ def complete(connection: Connection, publication: Publication) -> bool:
         .where(jobs.c.key == publication.key, jobs.c.token == publication.token, jobs.c.state == PUBLISHING)
         .values(state=COMPLETED, staging=None, **_ended())
     )
-    return bool(connection.execute(ended).rowcount)
+    if not connection.execute(ended).rowcount:
+        return False
+    errands.job_ended(connection, publication.key, COMPLETED)
+    return True
 
 
 def withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
@@ -305,13 +316,17 @@ def withdraw(connection: Connection, publication: Publication, failure: Failure)
         return False
     values = {"state": FAILED, "staging": None, "report": failed_report(_held(row), failure), **_ended()}
     connection.execute(update(jobs).where(mine).values(values))
+    errands.job_ended(connection, publication.key, FAILED)
     return True
 
 
 def fail(connection: Connection, held: Held, report: str) -> bool:
     """The job failed for good. False where it is not held any more."""
     values = {"state": FAILED, "report": report, **_ended()}
-    return bool(connection.execute(update(jobs).where(_holds(held)).values(values)).rowcount)
+    if not connection.execute(update(jobs).where(_holds(held)).values(values)).rowcount:
+        return False
+    errands.job_ended(connection, held.key, FAILED)
+    return True
 
 
 def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
@@ -320,16 +335,18 @@ def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
 
 
 def release(connection: Connection, owner: str) -> int:
-    """Gives everything that the owner runs back, uncharged; how many. What it publishes is anybody's at once."""
+    """Gives everything that the owner runs back, uncharged; how many jobs. What it publishes is anybody's at once."""
     mine = update(jobs).where(jobs.c.owner == owner)
     connection.execute(mine.where(jobs.c.state == PUBLISHING).values(lease_until=0))
     values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
-    return connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
+    given_back = connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
+    errands.release(connection, owner)
+    return given_back
 
 
 def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
-    """Takes the jobs of owners that are gone, and those whose lease ran out; never its own, which it still has: it may
-    have been paused itself."""
+    """Takes the jobs and errands of owners that are gone, and those whose lease ran out; never its own, which it still
+    has: it may have been paused itself."""
     late = and_(jobs.c.lease_until < now(), jobs.c.owner != by)
     lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), late))
     queued, failed, publications = 0, 0, []
@@ -345,11 +362,35 @@ def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float
             failed += 1
             values = {"state": FAILED, "report": failed_report(held, verdict.failure), **_ended()}
             connection.execute(update(jobs).where(mine).values(values))
+            errands.job_ended(connection, row.key, FAILED)
         else:
             queued += 1
             back = _queued(verdict or Again(0.0, held.history, alone=held.suspect))
             connection.execute(update(jobs).where(mine).values(back))
+    errands.take_over(connection, by, gone)
     return TakenOver(queued, failed, tuple(publications))
+
+
+def expire(connection: Connection, key: str) -> tuple[Known, frozenset[str]] | Literal["wait", "gone"]:
+    """A completed job some of whose files are to be removed, by one who runs an errand that says so, and those of its
+    files that a later job has published since. `wait` while a job publishes there; from now on none will begin to."""
+    _one_at_a_time(connection, _PUBLISHING_LOCK)
+    row = connection.execute(select(jobs).where(jobs.c.key == key, jobs.c.state == COMPLETED)).one_or_none()
+    if row is None:
+        return "gone"
+    busy = select(jobs.c.destination).where(jobs.c.state == PUBLISHING)
+    if any(_touches(row.destination, other) for other in connection.execute(busy).scalars()):
+        return "wait"
+    known = _known(row)
+    files = {file for output in known.report.outputs for file in output.files}
+    # Whoever wrote one of these files did so from one of the folders around it.
+    around = {str(folder) for file in files for folder in PurePosixPath(file).parents}
+    others = select(jobs.c.report).where(jobs.c.destination.in_(around), jobs.c.state == COMPLETED)
+    others = others.where(jobs.c.ended_at >= row.ended_at, jobs.c.key != key)
+    taken: set[str] = set()
+    for text in connection.execute(others).scalars():
+        taken.update(file for output in Report.model_validate_json(text).outputs for file in output.files)
+    return known, frozenset(files & taken)
 
 
 def cancel(connection: Connection, org: str | None, id: str) -> str | None:
@@ -362,6 +403,8 @@ def cancel(connection: Connection, org: str | None, id: str) -> str | None:
         values |= {"state": FAILED, "report": failed_report(_held(row), Cancelled("cancelled")), **_ended()}
     if row.state not in ENDED:
         connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+    if row.state == QUEUED:
+        errands.job_ended(connection, row.key, FAILED)
     return str(row.state)
 
 
@@ -374,11 +417,17 @@ def retry(connection: Connection, org: str | None, id: str) -> str | None:
         fresh = {"ended_at": None, "report": None, "report_due": False, "cancelled": False}
         values = _queued(Again(0.0, History())) | fresh
         connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+        errands.job_again(connection, row.key)
     return str(row.state)
 
 
 def get(connection: Connection, org: str | None, id: str) -> Known | None:
     row = _find(connection, org, id)
+    return None if row is None else _known(row)
+
+
+def get_by_key(connection: Connection, key: str) -> Known | None:
+    row = connection.execute(select(jobs).where(jobs.c.key == key)).one_or_none()
     return None if row is None else _known(row)
 
 
@@ -444,9 +493,12 @@ def forget(connection: Connection, older_than: float, most: int = 1000) -> int:
     old = (
         select(jobs.c.key)
         .where(jobs.c.state.in_(ENDED), jobs.c.ended_at < now() - older_than, jobs.c.report_due.is_(False))
+        .where(jobs.c.key.not_in(errands.owing_jobs()))
         .limit(most)
     )
-    return connection.execute(delete(jobs).where(jobs.c.key.in_(old))).rowcount
+    gone = connection.execute(delete(jobs).where(jobs.c.key.in_(old)).returning(jobs.c.key)).scalars().all()
+    errands.forget(connection, gone)
+    return len(gone)
 
 
 def failed_report(held: Held, failure: Failure) -> str:
@@ -509,6 +561,7 @@ def _known(row: Row[Any]) -> Known:
         org=row.org,
         id=row.id,
         source=row.source,
+        destination=row.destination,
         state=row.state,
         attempt=row.token,
         pictures_made=row.pictures_made,

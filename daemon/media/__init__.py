@@ -8,11 +8,23 @@
     select.py     pure: which packet is the picture at t, and which packets must be decoded for it
     plan.py       pure: wanted instants to runs
     device.py     what a device is
+    choice.py     what to choose, as one word
     choose_device.py    the one place that chooses one
     cpu.py        packets to frames with libav
+    cuda.py       an NVIDIA card: which sources are left to the CPU, and why
+    nvidia.py     its driver and packages, and what is said where one is missing
+    surface.py    decoded pictures on a card, and what is asked of it
+    cupy_card.py  a card as CuPy gives it: memory, streams, small pictures
+    nvdec.py      packets to surfaces
+    bitstream.py  packets as NVDEC wants them
+    nal.py        the units of H.264 and HEVC
+    av1.py        the units of AV1
+    disposable.py pure: packets that nothing refers to
+    nvimgcodec.py large pictures to JPEG
     cards.py      which GPUs there are, and whether they decode; a program of its own, for `thumbd check`
     colour.py     what a frame's samples mean
     orientation.py    how it is to be turned and mirrored
+    siting.py     where its chroma stands
     scale.py      frames to small sRGB pictures with libswscale
     deinterlace.py    interlaced frames to progressive ones
     reading.py    one reading of the packets around some instants, and the decoding of those that they need

@@ -2,7 +2,7 @@
 
 from av.video.stream import VideoStream
 
-from daemon.media import disposable
+from daemon.media import av1, disposable
 from daemon.media.nal import Framing, framing_of, highest_sub_layer, is_entry, units, with_start_codes
 
 _NAL = ("h264", "hevc")
@@ -21,11 +21,13 @@ class Bitstream:
         self._framing = framing_of(self.codec, extradata) if self.codec in _NAL else Framing()
         self._highest = _MOST_SUB_LAYERS
         self._head = b""
+        self._sequence: av1.Sequence | None = None
         if self.codec in _NAL:
             self._head = self._framing.parameter_sets
             self._note_sub_layers(self._head, None)
         elif self.codec == "av1" and extradata[:1] == b"\x81":
             self._head = extradata[_AV1_CONFIGURATION:]
+            self._sequence = av1.sequence_of(self._head)
         elif self.codec in _MPEG:
             self._head = extradata
 
@@ -43,6 +45,9 @@ class Bitstream:
                 return disposable.hevc(units(packet, self._framing.length), self._highest)
             case "mpeg1video" | "mpeg2video":
                 return disposable.mpeg(packet)
+            case "av1":
+                self._sequence = av1.sequence_of(packet) or self._sequence
+                return self._sequence is not None and av1.is_disposable(packet, self._sequence)
         return False
 
     def data(self, packet: bytes, *, first: bool) -> bytes:

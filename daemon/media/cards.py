@@ -11,16 +11,17 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from daemon.errors import Failure, from_dict
+from daemon.errors import DeviceMissing, Failure, from_dict
 from daemon.job import Job
 from daemon.media.choose_device import open_device
+from daemon.media.nvdec import Capability, capabilities
+from daemon.media.nvidia import check_driver, cupy, first_line, video_codec
 from daemon.media.render import Rendering, Sent
 from daemon.media.source import FileSource
 from daemon.task import FileMade, OutputFailed, SourceMeasured, Task, TaskOver
@@ -31,25 +32,18 @@ BITS = 5  # bars of a frame, white for 1, the highest bit on the left
 _WANTED = 17  # a frame that others must be decoded for
 _OUTPUT = {"output": "thumbnail", "accuracy": "exact", "format": "png", "width": 80}
 
-# Name, PyNvVideoCodec's codec, bits of a sample; all of them 4:2:0.
+# Name, libav's codec, bits of a sample; all of them 4:2:0.
 _FORMATS = (
-    ("H.264", "H264", 8),
-    ("HEVC", "HEVC", 8),
-    ("HEVC 10 bit", "HEVC", 10),
-    ("VP8", "VP8", 8),
-    ("VP9", "VP9", 8),
-    ("VP9 10 bit", "VP9", 10),
-    ("AV1", "AV1", 8),
-    ("AV1 10 bit", "AV1", 10),
-    ("MPEG-2", "MPEG2", 8),
+    ("H.264", "h264", 8),
+    ("HEVC", "hevc", 8),
+    ("HEVC 10 bit", "hevc", 10),
+    ("VP8", "vp8", 8),
+    ("VP9", "vp9", 8),
+    ("VP9 10 bit", "vp9", 10),
+    ("AV1", "av1", 8),
+    ("AV1 10 bit", "av1", 10),
+    ("MPEG-2", "mpeg2video", 8),
 )
-# What must be there, in this order, and what it means where it is not.
-_LIBRARIES = (
-    ("libcuda.so.1", "no NVIDIA driver here"),
-    ("libnvcuvid.so.1", "the driver lacks its video part: a container needs NVIDIA_DRIVER_CAPABILITIES with `video`"),
-    ("libnvidia-encode.so.1", "the driver lacks its video part: PyNvVideoCodec needs it, also to decode"),
-)
-_PACKAGES = ("PyNvVideoCodec", "cupy")
 
 
 @dataclass(frozen=True)
@@ -69,56 +63,43 @@ class Card:
 
 def why_none() -> str | None:
     """Why no GPU can be used, None where one may be."""
-    for library, meaning in _LIBRARIES:
-        try:
-            ctypes.CDLL(library)
-        except OSError:
-            return f"{meaning} ({library} cannot be loaded)"
-    code = ctypes.CDLL("libcuda.so.1").cuInit(0)
-    if code != 0:
-        return f"the NVIDIA driver does not start, or finds no GPU (cuInit says {code})"
-    for package in _PACKAGES:
-        try:
-            import_module(package)
-        except (ImportError, RuntimeError, OSError) as error:
-            return f"the package {package} cannot be imported ({_line(error)}): pip install 'thumbd[gpu]'"
-    if not import_module("cupy").cuda.is_available():
-        return "CuPy finds no GPU"
+    try:
+        check_driver()
+        video_codec()
+        if not cupy().cuda.is_available():
+            return "CuPy finds no GPU"
+    except DeviceMissing as missing:
+        return missing.message
     return None
 
 
 def cards() -> list[Card]:
     """All GPUs. To be called where `why_none` says nothing."""
-    cupy, nvc = import_module("cupy"), import_module("PyNvVideoCodec")
-    return [_card(index, cupy, nvc) for index in range(cupy.cuda.runtime.getDeviceCount())]
+    return [_card(index) for index in range(cupy().cuda.runtime.getDeviceCount())]
 
 
-def _card(index: int, cupy: Any, nvc: Any) -> Card:
-    free, total = cupy.cuda.Device(index).mem_info
-    said = {name: _caps(nvc, index, codec, depth) for name, codec, depth in _FORMATS}
+def _card(index: int) -> Card:
+    free, total = cupy().cuda.Device(index).mem_info
+    said = {name: _capability(index, codec, depth) for name, codec, depth in _FORMATS}
+    can = {name: one for name, one in said.items() if one is not None and one.supported}
     return Card(
         index=index,
-        name=cupy.cuda.runtime.getDeviceProperties(index)["name"].decode(),
+        name=cupy().cuda.runtime.getDeviceProperties(index)["name"].decode(),
         driver=_driver(),
-        engines=max(caps.get("num_decoder_engines", 0) for caps in said.values()),
+        engines=max((one.engines for one in said.values() if one is not None), default=0),
         free_bytes=free,
         total_bytes=total,
-        formats={name: (caps["width_max"], caps["height_max"]) for name, caps in said.items() if caps.get("supported")},
+        formats={name: one.largest for name, one in can.items()},
         trouble=trouble_of(f"cuda:{index}"),
     )
 
 
-def _caps(nvc: Any, index: int, codec: str, depth: int) -> dict[str, int]:
-    """Nothing where the driver refuses even to say."""
+def _capability(index: int, codec: str, depth: int) -> Capability | None:
+    """None where the driver refuses even to say."""
     try:
-        caps: dict[str, int] = nvc.GetDecoderCaps(index, getattr(nvc.cudaVideoCodec, codec), _chroma(nvc), depth)
-    except Exception:  # noqa: BLE001  the wrapper raises classes of its own, and a check goes on
-        return {}
-    return caps
-
-
-def _chroma(nvc: Any) -> Any:
-    return nvc.cudaVideoChromaFormat(1)  # 4:2:0; its name is no identifier
+        return capabilities(index)[codec, 420, depth]
+    except DeviceMissing:
+        return None
 
 
 def _driver() -> str:
@@ -140,7 +121,7 @@ def trouble_of(device: str) -> str | None:
     except Failure as failure:
         return failure.message
     except Exception as error:  # noqa: BLE001  whatever a driver does, it is said and not raised
-        return f"{type(error).__name__}: {_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}"
     if shown != _WANTED:
         return f"it decoded frame {shown} where {_WANTED} was asked for"
     return None if by_itself or device == "cpu" else "it left the clip to the CPU"
@@ -175,10 +156,6 @@ def read(picture: Any) -> int:
     width = picture.shape[1] // BITS
     bars = [picture[:, n * width + width // 4 : (n + 1) * width - width // 4].mean() > 127 for n in range(BITS)]
     return int("".join(str(int(bar)) for bar in bars), 2)
-
-
-def _line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "no reason given")
 
 
 def as_json(why: str | None, found: Sequence[Card]) -> str:

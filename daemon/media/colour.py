@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 
 from kernels.colour import Matrix, untagged_matrix
 from kernels.hdr import NOMINAL_PEAK, Primaries, Transfer
+from kernels.reference import Siting
 
 _MATRICES: dict[int, Matrix] = {
     1: "bt709",
@@ -56,13 +57,15 @@ _LEAST_PEAK, _MOST_PEAK = 203.0, 10_000.0
 @dataclass(frozen=True, slots=True)
 class Colour:
     """How the samples of a frame code colour. `matrix` is None where they are R'G'B' or grey already. `peak`: the
-    brightest of a PQ source in cd/m2. `warning`: where the picture cannot be right."""
+    brightest of a PQ source in cd/m2. `siting`: where chroma stands, for devices that cannot tell by the frame.
+    `warning`: where the picture cannot be right."""
 
     matrix: Matrix | None
     full_range: bool
     primaries: Primaries = "bt709"
     transfer: Transfer = "sdr"
     peak: float = NOMINAL_PEAK
+    siting: Siting = "left"
     warning: str | None = None
 
     @property

@@ -3,7 +3,7 @@
 The scaling call is chosen by `bench/scalers.py`, which holds it against the NumPy reference in `kernels`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import av
 from av.packet import Packet
@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 
 from daemon.errors import SourceRefused
 from daemon.media.colour import Colour, colour_of
-from daemon.media.device import Decoder, Device, Frame, Look, Packets, Pixels
+from daemon.media.device import RGB, Decoder, Device, Frame, Look, Packets, Pixels
 from daemon.media.geometry import MAX_PIXELS, Size
 from daemon.media.orientation import orientation_of
 from daemon.media.scale import scale
@@ -40,8 +40,12 @@ class CpuDevice:
             sample_aspect=stream.sample_aspect_ratio or context.sample_aspect_ratio,
         )
 
-    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
-        return scale(_own(frame), size, colour)
+    def resize(self, frame: Frame, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        own = _own(frame)
+        return [scale(own, size, colour) for size in sizes]
+
+    def jpeg(self, picture: RGB, quality: int) -> bytes | None:
+        return None
 
 
 class CpuDecoder:

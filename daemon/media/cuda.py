@@ -1,6 +1,8 @@
 """An NVIDIA card: NVDEC decodes, the kernel shrinks, and what neither is right for is left to the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import av
@@ -8,32 +10,46 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from daemon.media.choice import Choice
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
-from daemon.media.cupy_card import CupyCard, check_driver
-from daemon.media.device import CardLost, Decoder, Device, Frame, Hardware, Look, Packets, Pixels, Unfit
+from daemon.media.cupy_card import CupyCard
+from daemon.media.device import RGB, CardLost, Decoder, Device, Frame, Hardware, Look, Packets, Pixels, Unfit
 from daemon.media.geometry import MAX_PIXELS, Size
-from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities, library
-from daemon.media.surface import Card, Kind, Surface
+from daemon.media.nvdec import CODECS, NvdecDecoder, Pool, Session, capabilities
+from daemon.media.nvidia import check_driver, first_line, video_codec
+from daemon.media.nvimgcodec import NvJpeg
+from daemon.media.siting import siting_of
+from daemon.media.surface import Card, JpegEncoder, Kind, Surface
 
 _SAMPLE_PACKETS = 64  # in which a first picture must come out
 _CHROMA = {(8, 8): 420, (8, 16): 422, (16, 16): 444}  # by the size of chroma for 16x16 of luma
 
 
-def open_cuda(number: int = 0) -> "Cuda":
+def open_cuda(choice: Choice) -> "Cuda":
     """Raises DeviceMissing, which says what is missing and what to do."""
     check_driver()
-    library()
-    card = CupyCard(number)
-    capabilities(number)["h264", 420, 8]  # loads the decoding library, or says that it is missing
-    return Cuda(card)
+    video_codec()
+    card = CupyCard(choice.card, choice.resize)
+    capabilities(choice.card)["h264", 420, 8]  # loads the decoding library, or says that it is missing
+    jpeg = LargeJpeg(NvJpeg(choice.card), choice.jpeg_pixels) if choice.jpeg_pixels else None
+    return Cuda(card, jpeg)
+
+
+@dataclass(frozen=True, slots=True)
+class LargeJpeg:
+    """What makes JPEG of pictures of at least so many `pixels`."""
+
+    encoder: JpegEncoder
+    pixels: int
 
 
 class Cuda:
     """One card, for all sources of a process; `fit` gives what does one of them."""
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, jpeg: LargeJpeg | None = None) -> None:
         self._card = card
+        self._jpeg = jpeg
         self._pool = Pool(lambda kind: Session(card, kind))
         self.name = f"cuda:{card.number}"
         self.note = "an NVIDIA card is usable"
@@ -52,7 +68,9 @@ class Cuda:
             raise Unfit("times", "its packets do not tell when their frames are shown")
         frame = _sample(stream, packets())
         kind = self._kind(codec, stream, frame)
-        return CudaDevice(self.name, self._card, self._pool, kind, CpuDevice().look(frame, stream))
+        look = CpuDevice().look(frame, stream)
+        look = replace(look, colour=replace(look.colour, siting=siting_of(frame)))
+        return CudaDevice(self.name, self._card, self._pool, kind, look, self._jpeg)
 
     def _kind(self, codec: str, stream: VideoStream, frame: VideoFrame) -> Kind:
         format = frame.format
@@ -87,12 +105,13 @@ class Cuda:
 class CudaDevice:
     """A card for one source."""
 
-    def __init__(self, name: str, card: Card, pool: Pool, kind: Kind, look: Look) -> None:
+    def __init__(self, name: str, card: Card, pool: Pool, kind: Kind, look: Look, jpeg: LargeJpeg | None) -> None:
         self.name = name
         self._card = card
         self._pool = pool
         self._kind = kind
         self._look = look
+        self._jpeg = jpeg
 
     def decoder(self, stream: VideoStream) -> Decoder:
         return NvdecDecoder(stream, self._card, self._kind, self._pool)
@@ -100,15 +119,28 @@ class CudaDevice:
     def look(self, frame: Frame, stream: VideoStream) -> Look:
         return self._look
 
-    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
+    def resize(self, frame: Frame, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
         if not isinstance(frame, Surface):
             raise TypeError("the card shapes the frames that it decoded")
+        with self._told("a picture"):
+            return self._card.resize(frame, sizes, colour)
+
+    def jpeg(self, picture: RGB, quality: int) -> bytes | None:
+        large = self._jpeg
+        if large is None or picture.shape[0] * picture.shape[1] < large.pixels:
+            return None
+        with self._told("a JPEG"):
+            return large.encoder.encode(picture, quality)
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Whatever the libraries raise as what it means for the source."""
         try:
-            return self._card.resize(frame, size, colour)
+            yield
         except Exception as error:
             if not self._card.works():
                 raise CardLost(str(error)) from error
-            raise Unfit("error", f"the card failed to make a picture ({error})") from error
+            raise Unfit("error", f"the card failed to make {what} ({first_line(error)})") from error
 
 
 def _sample(stream: VideoStream, packets: Iterator["Packet[VideoStream]"]) -> VideoFrame:

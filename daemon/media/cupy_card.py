@@ -1,18 +1,30 @@
-"""A card as CuPy gives it: streams, memory, and the resize of `kernels`. Imported only where CUDA is asked for."""
+"""A card as CuPy gives it: streams, memory, and the resize of `kernels`. Imported only where CUDA is asked for.
 
-import ctypes
-import functools
+All pictures of one frame are made in one launch and cross to the host in one copy. Those of several frames are not:
+each lies on the stream of its session, and streams would have to wait for each other; frames, 3 MB each at 1080p and
+24 MB of 4K in 10 bit, would be held until the last one of a batch is decoded, which in `exact` takes the longest; and
+keyframe pictures come from runs of a single packet, which threads take one by one so that all are busy to the end. What
+it could save is a launch and a wait for each picture, tens of microseconds beside the millisecond that an engine of
+NVDEC takes for a 1080p keyframe (estimates: nothing was measured on a GPU yet).
+"""
+
 import importlib
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from daemon.errors import DeviceMissing
+from daemon.media.choice import Resize
 from daemon.media.colour import Colour
 from daemon.media.device import Pixels
 from daemon.media.geometry import Size
+from daemon.media.nvidia import cupy
 from daemon.media.surface import Block, Kind, Lane, Surface
-from kernels.resize import Format, Job, resize, stacked
+from kernels import dali
+from kernels import resize as kernel
+from kernels.resize import Format, Job, stacked
 from kernels.resize import Surface as Planes
 
 _FORMATS: dict[tuple[int, bool], Format] = {
@@ -25,27 +37,8 @@ _FORMATS: dict[tuple[int, bool], Format] = {
 }
 
 
-@functools.cache
-def library() -> Any:
-    """CuPy. Raises DeviceMissing, which says what to do."""
-    try:
-        return importlib.import_module("cupy")
-    except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise DeviceMissing(f"CuPy cannot be imported ({error}): pip install 'thumbd[gpu]'") from None
-        raise DeviceMissing("CuPy is not installed: pip install 'thumbd[gpu]'") from None
-    except (ImportError, RuntimeError, OSError) as error:
-        raise DeviceMissing(f"CuPy cannot be loaded ({error}): pip install 'thumbd[gpu]'") from None
-
-
-def check_driver() -> None:
-    """Raises DeviceMissing where the machine has no NVIDIA driver: cheaper to find out than by importing CuPy."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        raise DeviceMissing(
-            "there is no NVIDIA driver (libcuda.so.1): install one, or start the container with --gpus all"
-        ) from None
+# The same call twice: on a CuPy stream, from decoded surfaces to pictures.
+_RESIZES: dict[Resize, Callable[[Sequence[Job], Any], None]] = {"kernel": kernel.resize, "dali": dali.resize}
 
 
 class CupyBlock:
@@ -56,7 +49,7 @@ class CupyBlock:
 
 class CupyLane:
     def __init__(self, card: int) -> None:
-        self._cupy = library()
+        self._cupy = cupy()
         self.device = self._cupy.cuda.Device(card)
         with self.device:
             self.stream = self._cupy.cuda.Stream(non_blocking=True)
@@ -73,8 +66,9 @@ class CupyLane:
 class CupyCard:
     """Raises DeviceMissing where there is no card of that number that works."""
 
-    def __init__(self, number: int) -> None:
-        self._cupy = library()
+    def __init__(self, number: int, resize: Resize = "kernel") -> None:
+        self._cupy = cupy()
+        self._resize = _RESIZES[resize]
         self._cupyx = importlib.import_module("cupyx")
         self.number = number
         runtime = self._cupy.cuda.runtime
@@ -97,18 +91,28 @@ class CupyCard:
             return False
         return True
 
-    def resize(self, surface: Surface, size: Size, colour: Colour) -> Pixels:
+    def resize(self, surface: Surface, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        """All in one launch, and by one copy to pinned memory of the host."""
         lane = surface.lane
         if not isinstance(lane, CupyLane):
             raise TypeError("the card shapes what it decoded")
         # On the lane of the session: behind the copy of the surface, and behind nothing else.
         with lane.device, lane.stream:
-            there = self._cupy.empty((size[1], size[0], 3), np.uint8)
-            resize([_job(surface, size, colour, int(there.data.ptr))], lane.stream)
-            picture: Pixels = self._cupyx.empty_pinned(there.shape, np.uint8)
-            there.get(stream=lane.stream, out=picture, blocking=False)
+            ends = list(accumulate(3 * width * height for width, height in sizes))
+            there = self._cupy.empty(ends[-1], np.uint8)
+            begins = [0, *ends[:-1]]
+            jobs = [
+                _job(surface, size, colour, int(there.data.ptr) + begin)
+                for size, begin in zip(sizes, begins, strict=True)
+            ]
+            self._resize(jobs, lane.stream)
+            here = self._cupyx.empty_pinned(there.shape, np.uint8)
+            there.get(stream=lane.stream, out=here, blocking=False)
             lane.stream.synchronize()
-        return picture
+        return [
+            here[begin:end].reshape(height, width, 3)
+            for (width, height), begin, end in zip(sizes, begins, ends, strict=True)
+        ]
 
     def _try_out(self) -> None:
         """A first picture: what the kernel and its tables load and compile is loaded before the worker is ready, and a
@@ -117,9 +121,9 @@ class CupyCard:
         try:
             lane = CupyLane(self.number)
             with lane.device, lane.stream:
-                grey = self._cupy.full(kind.bytes, 128, np.uint8)
+                grey = self._cupy.asarray(np.full(kind.bytes, 128, np.uint8))
                 surface = Surface(0, kind, lane, lane.copy(int(grey.data.ptr), kind.bytes))
-                picture = self.resize(surface, (16, 16), Colour(matrix="bt709", full_range=False))
+                (picture,) = self.resize(surface, [(16, 16)], Colour(matrix="bt709", full_range=False))
         except Exception as error:  # noqa: BLE001  compilers, drivers and allocators raise what they like
             raise DeviceMissing(f"card {self.number} does not make pictures ({error})") from None
         if abs(int(picture.mean()) - 130) > 4:  # (128 - 16) * 255 / 219
@@ -148,4 +152,5 @@ def _job(surface: Surface, size: Size, colour: Colour, out: int) -> Job:
         primaries=colour.primaries,
         transfer=colour.transfer,
         peak=colour.peak,
+        siting=colour.siting,
     )

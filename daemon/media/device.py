@@ -1,6 +1,6 @@
 """What a device is: it turns packets into frames, and frames into small RGB pictures. Everything else exists once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from daemon.media.colour import Colour
 from daemon.media.geometry import Size
-from daemon.media.orientation import Orientation
 from daemon.task import FallbackReason
+from kernels.orientation import Orientation
 
 RGB = NDArray[np.uint8]  # (height, width, 3)
 Pixels = NDArray[np.uint8]  # (height, width, 3), or 4 with straight alpha
@@ -82,9 +82,12 @@ class Device(Protocol):
     def look(self, frame: Frame, stream: VideoStream) -> Look:
         """What a frame, and the stream that it came from, say of how it is to be seen."""
 
-    def resize(self, frame: Frame, size: Size, colour: Colour) -> Pixels:
-        """The whole frame as it lies in memory (not turned), in sRGB: uint8 (height, width, 3), or 4 with straight
-        alpha where some of it is transparent."""
+    def resize(self, frame: Frame, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        """For each size the whole frame as it lies in memory (not turned), in sRGB: uint8 (height, width, 3), or 4 with
+        straight alpha where some of it is transparent."""
+
+    def jpeg(self, picture: RGB, quality: int) -> bytes | None:
+        """The picture as JPEG, quality 1 to 100; None where pictures of its size are better left to Pillow."""
 
 
 class Hardware(Protocol):

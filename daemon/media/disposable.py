@@ -4,6 +4,8 @@
 - HEVC: the types `_N` say that no picture *of the same sub-layer* refers to it; one of a higher sub-layer may
   (ITU-T H.265, 7.4.2.2). So only those of the highest one count.
 - MPEG-1 and MPEG-2: B pictures (ISO/IEC 13818-2, 6.3.9).
+- AV1: temporal units all of whose frames refresh no reference (`av1.py`). Of those with hidden frames, which others
+  refer to, and a shown one, to which nothing does, all is decoded: to cut such a unit is not what NVDEC was tried on.
 - VP8 and VP9: none. A frame that refreshes no reference still leaves its probabilities, its segments and its motion
   vectors to the next one (VP9 bitstream specification, 6.1.2 and 6.4.20; RFC 6386, 9.11), unless each is coded to
   withstand errors.

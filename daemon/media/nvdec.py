@@ -6,7 +6,6 @@ frames, which that mode would give as well; they are not reordered, so that `LOW
 """
 
 import functools
-import importlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from daemon.errors import DeviceMissing
 from daemon.media.bitstream import Bitstream
 from daemon.media.device import CardLost, Frame, Unfit
 from daemon.media.geometry import Size
+from daemon.media.nvidia import first_line, video_codec
 from daemon.media.surface import Card, Kind, Surface
 
 # libav's names and PyNvVideoCodec's. Not MPEG-4 and VC-1: their packets need more rewriting than they are worth.
@@ -41,26 +41,6 @@ _DEPTHS = (8, 10, 12)
 _END_OF_PICTURE = 8  # CUVID_PKT_ENDOFPICTURE: the packet is whole, nothing is to be waited for
 _MOST_IDLE = 16  # sessions that wait for the next source of their kind, of a process
 _MOST_REORDERED = 16  # frames: no codec has more (ITU-T H.264, A.3.1; ITU-T H.265, A.4.2)
-
-
-@functools.cache
-def library() -> Any:
-    """PyNvVideoCodec. Raises DeviceMissing, which says what to do."""
-    try:
-        return importlib.import_module("PyNvVideoCodec")
-    except ModuleNotFoundError as error:
-        if error.name != "PyNvVideoCodec":
-            raise DeviceMissing(f"PyNvVideoCodec cannot be imported ({error}): pip install 'thumbd[gpu]'") from None
-        raise DeviceMissing("PyNvVideoCodec is not installed: pip install 'thumbd[gpu]'") from None
-    except (ImportError, RuntimeError, OSError) as error:
-        raise DeviceMissing(
-            f"NVIDIA's video libraries are missing ({_first_line(error)}): install the driver whole; "
-            "a container needs NVIDIA_DRIVER_CAPABILITIES=compute,utility,video"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 # --- what the card can do ---------------------------------------------------------------------------------------
@@ -117,12 +97,12 @@ def capabilities(gpu: int = 0) -> Capabilities:
 
 
 def _ask(gpu: int, codec: str, chroma: int, depth: int) -> Capability:
-    nvc = library()
+    nvc = video_codec()
     format = nvc.cudaVideoChromaFormat.__members__[str(chroma)]
     try:
         said = nvc.GetDecoderCaps(gpuid=gpu, codec=_codec(codec), chromaformat=format, bitdepth=depth)
     except Exception as error:  # noqa: BLE001  the wrapper has exceptions of several families
-        raise DeviceMissing(f"NVDEC of card {gpu} does not answer ({_first_line(error)})") from None
+        raise DeviceMissing(f"NVDEC of card {gpu} does not answer ({first_line(error)})") from None
     return Capability(
         supported=bool(said["supported"]),
         smallest=(said["width_min"], said["height_min"]),
@@ -133,7 +113,7 @@ def _ask(gpu: int, codec: str, chroma: int, depth: int) -> Capability:
 
 
 def _codec(name: str) -> Any:
-    return library().cudaVideoCodec.__members__[CODECS[name]]
+    return video_codec().cudaVideoCodec.__members__[CODECS[name]]
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------
@@ -143,7 +123,7 @@ class Session:
     """One decoder of NVDEC with a stream of its own, for one thread at a time."""
 
     def __init__(self, card: Card, kind: Kind) -> None:
-        nvc = self._library = library()
+        nvc = self._library = video_codec()
         self.kind = kind
         self.lane = card.lane()
         latency = nvc.DisplayDecodeLatencyType
@@ -293,7 +273,7 @@ class NvdecDecoder:
         except Exception as error:
             if not self._card.works():
                 raise CardLost(str(error)) from error
-            raise Unfit("error", f"NVDEC failed ({_first_line(error)})") from error
+            raise Unfit("error", f"NVDEC failed ({first_line(error)})") from error
         self._session = session
         return len(frames)
 

@@ -73,6 +73,10 @@ class Maker(Making, ABC):
         self._finish()
         self.over = True
 
+    def layout(self, view: View) -> Layout:
+        """How a picture of it is laid out. Raises BadJob."""
+        return lay_out(self.asked, view.display)
+
     @abstractmethod
     def _make(self, index: int, view: View) -> None:
         """Shapes and encodes; called by several threads at once."""
@@ -136,7 +140,7 @@ class ThumbnailMaker(Maker):
     asked: Thumbnail
 
     def _make(self, index: int, view: View) -> None:
-        layout = lay_out(self.asked, view.display)
+        layout = self.layout(view)
         data = self._encode(view, layout)
         self._size = layout.size
         self._send(self.asked.file, data, self.asked.format, layout.size)
@@ -149,7 +153,7 @@ class ThumbnailsMaker(Maker):
     asked: Thumbnails
 
     def _make(self, index: int, view: View) -> None:
-        layout = lay_out(self.asked, view.display)
+        layout = self.layout(view)
         data = self._encode(view, layout)
         if index == 0:
             self._size = layout.size
@@ -168,12 +172,14 @@ class SpriteMaker(Maker):
     _sheets: Sheets | None = None
     _kept_bytes = 0
 
+    def layout(self, view: View) -> Layout:
+        self._open_sheets(view)
+        layout = super().layout(view)
+        return layout if layout.size == self._size else fit_into(self._size, view.display)
+
     def _make(self, index: int, view: View) -> None:
         sheets = self._open_sheets(view)
-        layout = lay_out(self.asked, view.display)
-        if layout.size != self._size:
-            layout = fit_into(self._size, view.display)
-        tile = self._studio.shape(view, layout)
+        tile = self._studio.shape(view, self.layout(view))
         if "bif" in self.asked.indexes:
             self._keep(index, tile)
         if not self.asked.has_sheets:

@@ -16,6 +16,7 @@ from daemon.media.clip import ClipMaker
 from daemon.media.container import Container, open_container
 from daemon.media.demux import Facts
 from daemon.media.device import Hardware, Unfit
+from daemon.media.geometry import Layout
 from daemon.media.moving import MovingMaker, stretch
 from daemon.media.outputs import MAKERS, Maker, Making
 from daemon.media.plan import Instant, Lazy, Run, plan
@@ -336,6 +337,7 @@ class Rendering:
         return view
 
     def _hand_out(self, view: View, takers: list[tuple[Maker, int]]) -> None:
+        self._studio.shape_all(view, self._layouts(view, takers))
         for maker, index in takers:
             if not self._wants(maker):
                 continue
@@ -344,6 +346,15 @@ class Rendering:
             except Failure as failure:
                 self._fail(maker.job, maker.output, maker.asked, failure)
             self._end_if_over(maker.job)
+
+    def _layouts(self, view: View, takers: list[tuple[Maker, int]]) -> Iterator[Layout]:
+        for maker, _ in takers:
+            if self._wants(maker) and not maker.asked.rotate:  # what is turned is shaped by itself
+                try:
+                    layout = maker.layout(view)
+                except Failure:
+                    continue  # it says so when it takes the view
+                yield layout
 
     def _wants(self, maker: Making) -> bool:
         return not maker.over and maker.job not in self._over

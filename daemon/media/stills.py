@@ -31,8 +31,8 @@ from daemon.media.colour import Colour
 from daemon.media.demux import Facts
 from daemon.media.device import Decoder, Device, Frame, Hardware, Look
 from daemon.media.geometry import MAX_PIXELS
-from daemon.media.orientation import UPRIGHT
 from daemon.media.source import Source
+from kernels.orientation import UPRIGHT
 
 # Named here, so that they are imported now: a worker opens no file after its start.
 PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)

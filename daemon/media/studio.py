@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,7 +13,7 @@ import numpy as np
 from daemon.job import Format
 from daemon.media.demux import Facts
 from daemon.media.device import RGB, Device, Frame, Look, Pixels
-from daemon.media.encode import encode
+from daemon.media.encode import DEFAULT_QUALITY, check_side, encode
 from daemon.media.geometry import Layout, Size, display_size
 from daemon.media.orientation import clockwise
 
@@ -93,21 +93,29 @@ class Studio:
     def shape_with_alpha(self, view: View, layout: Layout) -> Pixels:
         """As `shape`, but (height, width, 4) with straight alpha where some of it is transparent. What is padded is
         laid over the background as a whole."""
-        if layout not in view.shaped:
-            with self.clock.timing("resize"):
-                view.shaped[layout] = self._shape(view, layout)
+        self.shape_all(view, (layout,))
         return view.shaped[layout]
+
+    def shape_all(self, view: View, layouts: Iterable[Layout]) -> None:
+        """Shapes what is not shaped yet, in one go of the device: what several outputs ask for of one frame."""
+        missing = [layout for layout in dict.fromkeys(layouts) if layout not in view.shaped]
+        if not missing:
+            return
+        look = view.look
+        with self.clock.timing("resize"):
+            lying = [layout.scaled[::-1] if look.orientation.swapped else layout.scaled for layout in missing]
+            for layout, picture in zip(missing, self.device.resize(view.frame, lying, look.colour), strict=True):
+                upright = look.orientation.turn(picture)
+                view.shaped[layout] = np.ascontiguousarray(self._centre(upright, layout.size))
 
     def encode(self, picture: Pixels, format: Format, quality: int | None) -> bytes:
         with self.clock.timing("encode"):
-            return encode(picture, format, quality)
+            by_device = self._jpeg(picture, quality) if format == "jpeg" else None
+            return encode(picture, format, quality) if by_device is None else by_device
 
-    def _shape(self, view: View, layout: Layout) -> Pixels:
-        width, height = layout.scaled
-        orientation = view.look.orientation
-        lying = (height, width) if orientation.swapped else (width, height)
-        upright = orientation.turn(self.device.resize(view.frame, lying, view.look.colour))
-        return np.ascontiguousarray(self._centre(upright, layout.size))
+    def _jpeg(self, picture: RGB, quality: int | None) -> bytes | None:
+        check_side((picture.shape[1], picture.shape[0]), "jpeg")
+        return self.device.jpeg(picture, DEFAULT_QUALITY["jpeg"] if quality is None else quality)
 
     def _centre(self, picture: Pixels, size: Size) -> Pixels:
         height, width = picture.shape[:2]

@@ -1,10 +1,11 @@
 """Decoded pictures in the memory of a card, and what is asked of that card. No CUDA here: only its shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.media.colour import Colour
-from daemon.media.device import Pixels
+from daemon.media.device import RGB, Pixels
 from daemon.media.geometry import Size
 
 
@@ -75,6 +76,13 @@ class Surface:
         return False
 
 
+class JpegEncoder(Protocol):
+    """Of one card, for several threads."""
+
+    def encode(self, picture: RGB, quality: int) -> bytes:
+        """From memory of the host."""
+
+
 class Card(Protocol):
     """One card, of which several threads ask."""
 
@@ -86,5 +94,5 @@ class Card(Protocol):
     def works(self) -> bool:
         """False once an error has made all later calls fail: only a new process helps."""
 
-    def resize(self, surface: Surface, size: Size, colour: Colour) -> Pixels:
-        """The whole surface in sRGB, uint8 (height, width, 3), in memory of the host."""
+    def resize(self, surface: Surface, sizes: Sequence[Size], colour: Colour) -> list[Pixels]:
+        """For each size the whole surface in sRGB, uint8 (height, width, 3), in memory of the host."""

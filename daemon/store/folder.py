@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -213,6 +213,34 @@ class Folder:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
+
+    def expire(self, destination: str, files: Iterable[str], rewrite: Callable[[bytes], bytes | None]) -> None:
+        """Removes published files, given as paths below the root, and folders of the destination that are empty then.
+        `rewrite` makes of the manifest what is true afterwards, None where there is to be none; that is done first.
+        Folders around the destination stay: somebody may just want to publish there. May be done again. Raises
+        StoreFailure."""
+        target = self.root / destination
+        manifest, fresh = target / MANIFEST, target / f"{_ASIDE}fresh"
+        with _store_failures(f"removing what expired in {destination}"):
+            fresh.unlink(missing_ok=True)  # somebody died over it
+            with contextlib.suppress(FileNotFoundError):
+                text = manifest.read_bytes()
+                if (left := rewrite(text)) is None:
+                    manifest.unlink()
+                elif left != text:
+                    with fresh.open("wb") as file:
+                        file.write(left)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    fresh.rename(manifest)
+                _sync_folder(target)
+            for name in files:
+                (self.root / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                for folder in reversed(_tree(target)[0]):
+                    with contextlib.suppress(OSError):  # there is something in it
+                        (target / folder).rmdir()
+                _sync_folder(target.parent)
 
     def sweep(self, over: Iterable[str]) -> None:
         """Removes these staging folders, and the common one where it is empty."""

@@ -1,6 +1,7 @@
 """The supervisor's side of a worker: start it, give it a task, watch it, and kill it rather than wait."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from daemon.errors import (
     from_dict,
 )
 from daemon.task import CARD_LOST, Event, Ready, Stop, Task, TaskOver, Unable
+from daemon.worker.answers import Answers
 from daemon.worker.wire import WireError, pack, receive_event, send_task
 
 log = structlog.get_logger()
@@ -44,9 +46,9 @@ class Watch:
 
 
 class Worker:
-    """One worker process. `exited` is told how it ended: `ok`, `signal`, `timeout`, `lied`, or `device` where its card
-    was lost. After three such ends in a row, by deaths or by starts that do not find the card again, it has no card any
-    more and goes on with the CPU."""
+    """One worker process. `device`: what it is to work with, a `daemon.media.choice.Choice` in a word. `exited` is told
+    how it ended: `ok`, `signal`, `timeout`, `lied`, or `device` where its card was lost. After three such ends in a
+    row, by deaths or by starts that do not find the card again, it has no card any more and goes on with the CPU."""
 
     def __init__(
         self, device: str, watch: Watch, exited: Callable[[str], None], command: Sequence[str] = COMMAND
@@ -114,10 +116,10 @@ class Worker:
         self.device, self.note, self.ffmpeg = event.device, event.note, event.ffmpeg
 
     async def run(
-        self, task: Task, source: int, files: Sequence[int] = ()
+        self, task: Task, source: int, files: Sequence[int] = (), answers: Answers | None = None
     ) -> AsyncGenerator[tuple[Event, bytes], None]:
         """Gives the worker a task, the open source and the files to write (`Task.files`), and yields its events, the
-        last one being `TaskOver`.
+        last one being `TaskOver`. `answers`: who answers at the other end of a source that is no file.
 
         Raises WorkerDied, WorkerStalled, WorkerTimeout or WorkerLied; the process is gone then.
         """
@@ -128,15 +130,15 @@ class Worker:
             async with asyncio.timeout(self._watch.stall):
                 await self._give(task, source, files)
             while not clean:
-                stalled = loop.time() + self._watch.stall
-                async with asyncio.timeout_at(min(stalled, deadline)):
-                    await asyncio.sleep(0)  # one that never falls silent must not keep the loop from the others
-                    event, body = await receive_event(self._reader)
-                clean = isinstance(event, TaskOver)
+                event, body = await self._next(deadline, answers)
+                clean = isinstance(event, TaskOver) and (answers is None or answers.fault is None)
                 if clean:
                     self._lost = 0
                 yield event, body
         except TimeoutError:
+            if answers is not None and answers.fault is not None:
+                reason = "lied"
+                raise WorkerLied(f"the worker was stopped: {answers.fault}") from None
             reason = "timeout"
             if loop.time() >= deadline:
                 raise WorkerTimeout(f"it took longer than {self._watch.wall:g} s (setting job.timeout)") from None
@@ -175,6 +177,28 @@ class Worker:
         await self._writer.drain()
         self._writer.write(send_task(self._socket, task, source, files))
         await self._writer.drain()
+
+    async def _next(self, deadline: float, answers: Answers | None) -> tuple[Event, bytes]:
+        """The next event. Raises TimeoutError where it does not come in time, or never should; WireError;
+        IncompleteReadError and OSError where the process is gone."""
+        loop = asyncio.get_running_loop()
+
+        def latest() -> float:
+            """One that waits for bytes of its source may be silent for as long as they take."""
+            if answers is not None and answers.fault is not None:
+                return loop.time()
+            if answers is not None and answers.pending:
+                return deadline
+            return min(loop.time() + self._watch.stall, deadline)
+
+        def changed() -> None:
+            if not limit.expired():
+                limit.reschedule(latest())
+
+        async with asyncio.timeout_at(latest()) as limit:
+            with answers.telling(changed) if answers is not None else contextlib.nullcontext():
+                await asyncio.sleep(0)  # one that never falls silent must not keep the loop from the others
+                return await receive_event(self._reader)
 
     async def _died(self) -> Failure:
         if self._process is None:

@@ -1,5 +1,5 @@
 """The worker's side: `python -m daemon.worker.process DESCRIPTOR PARENT DEVICE`: its end of the wire, the process id
-of its parent, and what to decode and shape with.
+of its parent, and what to decode and shape with (`daemon.media.choice`).
 
 It gets open descriptors, never paths or keys. It imports all it needs before it says that it is ready, and opens no
 file and no connection of its own from there on. It ends at end of file on its wire, and when its parent dies.
@@ -29,7 +29,7 @@ from daemon.media.choose_device import open_device
 from daemon.media.device import CardLost, Hardware
 from daemon.media.render import Rendering
 from daemon.media.sink import Sink
-from daemon.media.source import FileSource
+from daemon.media.source import open_source
 from daemon.task import CARD_LOST, Progress, Ready, Stop, Task, TaskOver, Unable
 from daemon.worker.wire import pack, receive_order
 
@@ -77,7 +77,17 @@ class Process:
                 self._connection.sendall(body)
 
     def _run(self, task: Task, source: int, sinks: dict[tuple[int, int], Sink], hardware: Hardware) -> None:
-        rendering = Rendering(task, FileSource(source), sinks, hardware, self.send)
+        try:
+            opened = open_source(source)
+        except OSError as error:
+            self.send(_unreadable(error))
+            return
+        try:
+            self._render(Rendering(task, opened, sinks, hardware, self.send))
+        finally:
+            opened.close()
+
+    def _render(self, rendering: Rendering) -> None:
         self._rendering = rendering
         over = threading.Event()
         ticker = threading.Thread(target=self._tick, args=(rendering, over), name="progress", daemon=True)
@@ -88,7 +98,7 @@ class Process:
         except CardLost:
             os._exit(CARD_LOST)  # no word of this process on anything: another one begins with the card anew
         except OSError as error:  # nothing but the source is read here
-            final = TaskOver(code=SourceUnreadable.code, message=f"reading it failed ({error.strerror})")
+            final = _unreadable(error)
         except Exception as error:  # noqa: BLE001  whatever it is, the supervisor must hear of it
             where = traceback.extract_tb(error.__traceback__)[-1]
             text = f"internal error: {type(error).__name__}: {error} ({where.name}, line {where.lineno})"
@@ -119,6 +129,10 @@ class Process:
                     self._tasks.put((order, descriptors))
         finally:
             os._exit(0)
+
+
+def _unreadable(error: OSError) -> TaskOver:
+    return TaskOver(code=SourceUnreadable.code, message=f"reading it failed ({error.strerror})")
 
 
 def prepare(parent: int) -> None:

@@ -1,0 +1,136 @@
+"""The job that a command's words describe: a job file, or a video with options."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from daemon.catalogue.videos import SCHEME
+from daemon.errors import BadJob
+from daemon.intake.spool import parse
+from daemon.job import Job
+from daemon.ulid import new_ulid
+
+AtOption = Annotated[
+    list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle", "best". Repeatable.')
+]
+EveryOption = Annotated[str | None, typer.Option(help="A series: time between pictures.")]
+CountOption = Annotated[int | None, typer.Option(help="A series: how many pictures.")]
+SpriteOption = Annotated[bool, typer.Option("--sprite", help="The series as sheets of tiles and a WebVTT.")]
+ClipOption = Annotated[bool, typer.Option("--clip", help="A stretch as MP4.")]
+AnimationOption = Annotated[bool, typer.Option("--animation", help="A stretch as a loop: webp, gif or avif.")]
+StartOption = Annotated[str | None, typer.Option(help="A series, clip or animation: from here.")]
+DurationOption = Annotated[str | None, typer.Option(help="A clip or animation: how long.")]
+FpsOption = Annotated[str | None, typer.Option(help="A clip or animation: frames a second.")]
+PickOption = Annotated[str | None, typer.Option(help='A series: "best" takes the best keyframe of each interval.')]
+EndOption = Annotated[str | None, typer.Option(help="A series: to here.")]
+WidthOption = Annotated[int | None, typer.Option(help="Pixels; one side alone keeps the aspect.")]
+HeightOption = Annotated[int | None, typer.Option(help="Pixels.")]
+ShortSideOption = Annotated[int | None, typer.Option(help="Pixels of the smaller side.")]
+FitOption = Annotated[str | None, typer.Option(help="inside, cover, pad or stretch.")]
+UpscaleOption = Annotated[bool, typer.Option("--upscale", help="May be larger than the source.")]
+FormatOption = Annotated[str | None, typer.Option(help="webp, jpeg, png or avif; of an animation webp, gif or avif.")]
+QualityOption = Annotated[int | None, typer.Option(help="1 to 100.")]
+AccuracyOption = Annotated[str | None, typer.Option(help="exact, keyframe or nearest.")]
+NameOption = Annotated[str | None, typer.Option(help="Stem of the file names.")]
+
+_WHICH = ("at", "every", "count", "sprite", "clip", "animation", "start", "end", "pick", "duration", "fps")
+_LOOK = ("width", "height", "short_side", "fit", "upscale", "format", "quality", "accuracy", "name")
+
+
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Those options of an output that were said, by their names in a job."""
+    said = {key: given[key] for key in (*_WHICH, *_LOOK)}
+    return {key: value for key, value in said.items() if value is not None and value is not False and value != []}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A job to be submitted, under an `id` in any case. `what`: how its user calls it."""
+
+    what: str
+    id: str
+    job: Job
+
+    @property
+    def stem(self) -> str:
+        return stem_of(self.what)
+
+    @property
+    def destination(self) -> str:
+        return self.job.destination or self.id
+
+    @property
+    def folder(self) -> str:
+        """Where its files are saved: a video's right here."""
+        return self.destination if is_job_file(self.what) else ""
+
+
+def asked(what: str, source: str, options: dict[str, Any], more: dict[str, Any]) -> Asked:
+    """Of a job file, or of a video that the daemon knows as `source`. `more`: keys of the job that were said besides.
+    Raises BadJob."""
+    job = job_file(what, options) if is_job_file(what) else job_of(source, options)
+    id = job.id or new_ulid()
+    return Asked(what, id, Job.check(job.model_dump(mode="json", exclude_unset=True) | {"id": id} | more))
+
+
+def is_job_file(what: str) -> bool:
+    return what.endswith(".json")
+
+
+def job_file(path: str, options: dict[str, Any]) -> Job:
+    if options:
+        raise BadJob(f"--{next(iter(options)).replace('_', '-')} goes with a video: a job file says it itself")
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise BadJob(f"{path}: {error.strerror}") from None
+    try:
+        return parse(text)
+    except BadJob as bad:
+        raise BadJob(f"{path}: {bad.message}") from None
+
+
+def job_of(video: str, options: dict[str, Any]) -> Job:
+    """The job that the options of a command describe: thumbnails at `--at`, or a series, or a sprite; or a clip or an
+    animation."""
+    look = {key: value for key, value in options.items() if key in _LOOK}
+    moving = next((kind for kind in ("clip", "animation") if options.get(kind)), None)
+    if moving is not None:
+        said = {key: value for key, value in options.items() if key != moving}
+        # Not the video's own name: a clip beside it would take its place.
+        return Job.check(
+            {"source": video, "outputs": [{"output": moving, "name": f"{stem_of(video)}-{moving}", **said}]}
+        )
+    if stray := next((key for key in ("duration", "fps") if key in options), None):
+        raise BadJob(f"--{stray} goes with --clip or --animation")
+    series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end", "pick") if key in options}
+    outputs: list[dict[str, Any]] = []
+    ats = options.get("at") or ([] if series else ["middle"])
+    for n, at in enumerate(ats, 1):
+        stem = look.get("name", stem_of(video))
+        outputs.append({"output": "thumbnail", **look, "at": at, "name": stem if len(ats) == 1 else f"{stem}-{n}"})
+    if series:
+        kind = "sprite" if options.get("sprite") else "thumbnails"
+        name = f"{stem_of(video)}-{kind}" if ats else stem_of(video)
+        outputs.append({"output": kind, "name": name, **look, **series})
+    elif options.get("sprite"):
+        raise BadJob("--sprite needs --every or --count")
+    return Job.check({"source": video, "outputs": outputs})
+
+
+def source_of(what: str) -> str:
+    """A VIDEO as a daemon beside this command finds it: a path whole, all else as it was written."""
+    return what if "://" in what or what.startswith(SCHEME) else os.path.abspath(what)
+
+
+def stem_of(source: str) -> str:
+    """A file's name without its suffix, as far as that can begin the names of other files."""
+    path = urlsplit(source).path if "://" in source else source.removeprefix(SCHEME)
+    readable = "".join(sign for sign in Path(path).stem if sign.isprintable() and sign != "\\")
+    begun = re.sub(r"^[\W_]+", "", readable)
+    return begun.encode()[:120].decode(errors="ignore") or "video"

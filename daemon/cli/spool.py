@@ -1,0 +1,51 @@
+"""Jobs through the spool of a daemon: dropped as files, and waited for by their reports."""
+
+from collections.abc import Sequence
+from time import sleep
+
+from daemon.cli.asked import Asked
+from daemon.cli.beside import asking
+from daemon.cli.terminal import progress_bars
+from daemon.config import Settings
+from daemon.errors import BadJob
+from daemon.jobs import table
+from daemon.report import Report
+from daemon.tables import PUBLISHING, RUNNING
+
+
+def drop(settings: Settings, asked: Asked) -> None:
+    folder = settings.spool.root / "in"
+    if not folder.is_dir():
+        raise BadJob(f"no spool at {settings.spool.root}: is the daemon of these settings running?")
+    temporary = folder / f".{asked.id}.tmp"
+    temporary.write_text(asked.job.model_dump_json(exclude_unset=True))
+    temporary.rename(folder / f"{asked.stem}.{asked.id}.json")
+
+
+def wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
+    """Until every job has its report in the spool, showing how far each is."""
+    reports: dict[str, Report] = {}
+    names = {asked.id: asked.stem for asked in jobs}
+    with progress_bars() as progress, asking(settings) as ask:
+        bars = {id: progress.add_task(f"{stem} (waiting)", total=None) for id, stem in names.items()}
+        while len(reports) < len(names):
+            sleep(0.1)
+            for id in names.keys() - reports.keys():
+                if report := _report_file(settings, f"{names[id]}.{id}.{id}.json"):
+                    reports[id] = report
+                    progress.update(bars[id], description=f"{names[id]} ({report.status})", completed=1, total=1)
+            for known in ask(lambda c: table.latest(c, 1000, (RUNNING, PUBLISHING))) if not progress.disable else ():
+                if known.id in bars:
+                    about = f"{names[known.id]} ({known.report.status})"
+                    total = known.pictures_in_all or None
+                    progress.update(bars[known.id], description=about, completed=known.pictures_made, total=total)
+    return [reports[id] for id in names]
+
+
+def _report_file(settings: Settings, name: str) -> Report | None:
+    for folder in ("done", "failed"):
+        try:
+            return Report.model_validate_json((settings.spool.root / folder / name).read_bytes())
+        except FileNotFoundError:
+            continue
+    return None
