@@ -15,7 +15,7 @@ from listener import Call, Listener, always, listening
 from qencode3.client import Client
 from test_qencode_api import THUMBNAIL, Door, clip, picture, serving  # noqa: F401  clip is a fixture
 
-# The page's own curl, as it stands but for the source, the host of the bucket, and the times of a shorter film.
+# The page's own curl, as it stands but for the host of the bucket and the times of a shorter film.
 PAGE = """{"query": {
         "source": "https://qa.qencode.com/static/test_mini.mp4",
         "format": [
@@ -81,7 +81,11 @@ def bucket() -> Iterator[Moto]:
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory, clip: Clip) -> Iterator[Door]:  # noqa: F811
-    with serving(Site(tmp_path_factory.mktemp("owed"), clip.path.parent), clip, **HERE) as made:
+    static = tmp_path_factory.mktemp("static")
+    (static / "test_mini.mp4").write_bytes(clip.path.read_bytes())
+    at_hand = json.dumps({"https://qa.qencode.com/static/": str(static)})
+    site = Site(tmp_path_factory.mktemp("owed"), clip.path.parent)
+    with serving(site, clip, sources__aliases=at_hand, **HERE) as made:
         yield made
 
 
@@ -94,7 +98,6 @@ def to(bucket: Moto, path: str, **more: str) -> dict[str, str]:
 
 def test_the_pages_own_query(door: Door, bucket: Moto) -> None:
     text = PAGE.replace("nyc3.digitaloceanspaces.com", bucket.endpoint)
-    text = text.replace("https://qa.qencode.com/static/test_mini.mp4", str(door.clip.path))
     task = Client(door.key, api_url=f"{door.url}/").create_task()
     task.custom_start(text)
     assert task.error is None, task.message
