@@ -233,7 +233,7 @@ class Daemon:
 
     def _qencode_teller(self, service: Service) -> Teller:
         said = self._settings.qencode
-        lives = Lives(token=int(said.token_seconds), files=int(said.temporary_hours * 3600))
+        lives = Lives(token=int(said.token_seconds), files=max(1, round(said.temporary_hours * 3600)))
         return Teller(service, lives, self._endpoints().origin_of)
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:

@@ -206,7 +206,7 @@ class SecretsSettings(_Section):
 
 class QencodeSettings(_Section):
     token_seconds: Annotated[float, Field(ge=60)] = 86400.0
-    temporary_hours: Positive = 24.0
+    temporary_hours: Annotated[float, Field(gt=0, le=10 * 365 * 24)] = 24.0
 
 
 class UploadsSettings(_Section):

@@ -169,6 +169,7 @@ def test_what_cannot_be_announced(length: object, headers: dict[str, str], statu
     answer = announce(door, length, **headers)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.headers["tus-resumable"], answer.headers["access-control-allow-origin"]) == ("1.0.0", "*")
 
 
 def test_for_what_tasks(door: Door) -> None:

@@ -3,19 +3,21 @@
 job's source."""
 
 import re
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
+from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
 
 from daemon.api.access import TheService
 from daemon.api.bodies import Route
-from daemon.api.problems import wrong
+from daemon.api.problems import answer_logged, answer_without_table, refusal_of, wrong
 from daemon.catalogue import organisations, qencode
 from daemon.catalogue.uploads import Upload
-from daemon.errors import Conflict, NotFound
+from daemon.errors import Conflict, Failure, NotFound
 from daemon.uploads import Uploads
 
 ROOT = "/v1/upload_file"
@@ -33,22 +35,38 @@ Whole = Annotated[str, Header(max_length=20)]
 About = Annotated[str, Header(max_length=4096, pattern=r"^[ -~]*$")]
 
 
-def _with_tus(response: Response) -> None:
-    """Browsers upload from pages of other hosts: nothing but the task's token is a key."""
-    response.headers["Tus-Resumable"] = _VERSION
-    response.headers["Access-Control-Allow-Origin"] = "*"
-    response.headers["Access-Control-Expose-Headers"] = _SHOWN
-    response.headers["Cache-Control"] = "no-store"
+class _Route(Route):
+    """A route whose answers, refusals too, are those of the protocol. Browsers upload from pages of other hosts: the
+    task's token, which stands in the path and so in no log, is the only key."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except Failure as failure:
+                response = answer_logged(failure, self.path)
+            except DBAPIError as error:
+                response = answer_without_table(error, self.path)
+            except HTTPException as error:
+                response = refusal_of(error)
+            response.headers["Tus-Resumable"] = _VERSION
+            response.headers["Access-Control-Allow-Origin"] = "*"
+            response.headers["Access-Control-Expose-Headers"] = _SHOWN
+            response.headers["Cache-Control"] = "no-store"
+            return response
+
+        return handled
 
 
-def _in_version(response: Response, tus_resumable: Annotated[str, Header()] = "") -> None:
+def _in_version(tus_resumable: Annotated[str, Header()] = "") -> None:
     if tus_resumable != _VERSION:
         raise HTTPException(412, f"send Tus-Resumable: {_VERSION}", {"Tus-Version": _VERSION})
-    _with_tus(response)
 
 
 def router(uploads: Uploads) -> APIRouter:
-    spoken = APIRouter(prefix=ROOT, route_class=Route, tags=["tus"], dependencies=[Depends(_in_version)])
+    spoken = APIRouter(prefix=ROOT, route_class=_Route, tags=["tus"], dependencies=[Depends(_in_version)])
 
     @spoken.post("/{task}", status_code=201)
     async def create_upload(
@@ -97,14 +115,13 @@ def router(uploads: Uploads) -> APIRouter:
         """Removes it, whether it is whole or not."""
         await uploads.remove(task, id)
 
-    asked = APIRouter(prefix=ROOT, route_class=Route, tags=["tus"])
+    asked = APIRouter(prefix=ROOT, route_class=_Route, tags=["tus"])
 
     @asked.options("", status_code=204)
     @asked.options("/{task}", status_code=204, include_in_schema=False)
     @asked.options("/{task}/{id}", status_code=204, include_in_schema=False)
     async def what_is_spoken(response: Response) -> None:
         """What of the protocol there is, also for browsers that ask before they upload."""
-        _with_tus(response)
         response.headers["Tus-Version"] = _VERSION
         response.headers["Tus-Max-Size"] = str(uploads.most)
         response.headers["Tus-Extension"] = "creation,expiration,termination"
