@@ -15,9 +15,10 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
+from daemon.api.qencode_status import DIALECT, Lives, Teller
 from daemon.api.yandex.thumbnails import Terms as ThumbnailTerms
 from daemon.api.yandex.thumbnails import Thumbnails
-from daemon.catalogue import operations, organisations
+from daemon.catalogue import operations, organisations, qencode
 from daemon.catalogue.signing import signer
 from daemon.catalogue.thumbnails import unknown
 from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
@@ -37,7 +38,7 @@ from daemon.owed.expiry import Expiry
 from daemon.owed.promise import Promise
 from daemon.owed.runner import Backoff, Runner, Trade
 from daemon.owed.secrets import BadKey, box_of
-from daemon.owed.webhook import Webhooks
+from daemon.owed.webhook import Occasion, Webhooks, Wording
 from daemon.probe import Probe
 from daemon.service import Service
 from daemon.service import Terms as ServiceTerms
@@ -54,6 +55,7 @@ from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
+from daemon.uploads import Uploads
 from daemon.worker.handle import Watch, Worker
 
 if TYPE_CHECKING:
@@ -80,8 +82,14 @@ def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
     return Worker(str(choice), Watch(settings.job.stall, settings.job.timeout), exited)
 
 
-def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metrics: Metrics | None = None) -> Sources:
-    """What may be read. `roots`: None for the user's own rights to files."""
+def build_sources(
+    settings: SourcesSettings,
+    roots: Sequence[Path] | None,
+    metrics: Metrics | None = None,
+    uploads: Path | None = None,
+) -> Sources:
+    """What may be read. `roots`: None for the user's own rights to files; `uploads`: the folder of those, where there
+    are any."""
     patience = Patience(settings.connect_seconds, settings.silence_seconds, settings.piece_seconds, settings.tries)
 
     def http(vetting: Vetting, label: str | None = None) -> Http:
@@ -106,6 +114,7 @@ def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metri
         )
         if "s3" in settings.schemes
         else None,
+        None if uploads is None else Files((uploads,), settings.max_bytes, {}),
     )
 
 
@@ -179,14 +188,18 @@ class Daemon:
         self._dispatcher = Dispatcher(
             database=self._database,
             store=self._store,
-            sources=build_sources(self._settings.sources, self._settings.sources.roots, self.metrics),
+            sources=build_sources(
+                self._settings.sources, self._settings.sources.roots, self.metrics, self._settings.uploads.root
+            ),
             workers=self._workers,
             metrics=self.metrics,
             policy=self._policy,
             terms=terms_of(self._settings, self.owner),
             settled=self._settled,
         )
-        self._promise = Promise(self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of)
+        self._promise = Promise(
+            self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of, frozenset({DIALECT})
+        )
         self._inbox = Inbox(
             self._spool,
             self._database,
@@ -195,6 +208,7 @@ class Daemon:
             self._accepted,
             self._promise,
         )
+        self._uploads = self._build_uploads()
         self._probe = build_probe(self._settings)
         patience = min(_DARKROOM_SECONDS, self._settings.job.timeout)
         line = Sideline(Worker("cpu", Watch(patience, patience), lambda how: None), background_of(self._settings))
@@ -224,6 +238,11 @@ class Daemon:
         bound = _socket("metrics.listen", self._settings.metrics.listen)
         return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
+    def _build_uploads(self) -> Uploads:
+        said = self._settings.uploads
+        least_free = self._settings.spool.min_free_bytes
+        return Uploads(self._database, said.root, said.max_bytes, said.org_bytes, said.hours * 3600, least_free)
+
     async def _front_door(self) -> Service:
         http, limits = self._settings.http, self._settings.limits
         return Service(
@@ -244,7 +263,8 @@ class Daemon:
     def _http_app(self, service: Service, thumbnails: Thumbnails) -> ASGIApp:
         from daemon.api.app import http_app
 
-        return http_app(service, self._settings.hesedvid.fit, thumbnails)
+        teller = self._qencode_teller(service)
+        return http_app(service, self._settings.hesedvid.fit, self._uploads, teller, thumbnails)
 
     def _open_rpc(self, thumbnails: Thumbnails) -> "Rpc | None":
         """The gRPC server, where one is wanted."""
@@ -259,6 +279,11 @@ class Daemon:
             return Rpc(asked.listen, thumbnails, self.metrics, reflected=asked.reflection)
         except OSError as error:
             raise BadSettings(f"grpc.listen {asked.listen}: {error}") from None
+
+    def _qencode_teller(self, service: Service) -> Teller:
+        said = self._settings.qencode
+        lives = Lives(token=int(said.token_seconds), files=max(1, round(said.temporary_hours * 3600)))
+        return Teller(service, lives, self._endpoints().origin_of)
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
@@ -345,7 +370,12 @@ class Daemon:
             known = await self._database.run(lambda c: organisations.get(c, org))
             return (known.webhook_secret if known else webhooks.secret).encode() or None
 
-        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
+        async def qencode_callback(occasion: Occasion) -> Wording:
+            assert self._service is not None  # noqa: S101  it is there before any errand is run
+            return await self._qencode_teller(self._service).callback(occasion)
+
+        worded = {DIALECT: qencode_callback}
+        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, worded)
         delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
         expiry = Expiry(self._database, self._store)
         self._callers = (callback, delivery)
@@ -394,7 +424,7 @@ class Daemon:
         await in_thread(self._store.sweep, over)
 
     async def _sweep_often(self) -> None:
-        keep = self._settings.retention
+        keep, unstarted = self._settings.retention, self._settings.qencode.token_seconds
         while True:
             with contextlib.suppress(DBAPIError, OSError):
                 await in_thread(self._spool.forget_reports, keep.reports)
@@ -403,6 +433,8 @@ class Daemon:
                 while await self._database.run(lambda c: operations.forget(c, keep.jobs)):
                     pass
                 await self._sweep_kept()
+                await self._database.run(partial(qencode.forget, unstarted=unstarted, started=keep.jobs))
+                await self._uploads.sweep()
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _sweep_kept(self) -> None:

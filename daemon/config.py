@@ -228,6 +228,18 @@ class SecretsSettings(_Section):
     key_file: Path = Path("thumbd-data/secrets.key")
 
 
+class QencodeSettings(_Section):
+    token_seconds: Annotated[float, Field(ge=60)] = 86400.0
+    temporary_hours: Annotated[float, Field(gt=0, le=10 * 365 * 24)] = 24.0
+
+
+class UploadsSettings(_Section):
+    root: Path = Path("thumbd-data/uploads")
+    max_bytes: Count = 1 << 36
+    org_bytes: Count = 1 << 37
+    hours: Positive = 24.0
+
+
 class RetentionSettings(_Section):
     reports: Positive = 30 * 86400.0
     jobs: Positive = 90 * 86400.0
@@ -264,6 +276,8 @@ class Settings(BaseSettings):
     hesedvid: HesedVidSettings = HesedVidSettings()
     grpc: GrpcSettings = GrpcSettings()
     yandex: YandexSettings = YandexSettings()
+    qencode: QencodeSettings = QencodeSettings()
+    uploads: UploadsSettings = UploadsSettings()
     metrics: MetricsSettings = MetricsSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     deliveries: DeliveriesSettings = DeliveriesSettings()

@@ -252,7 +252,13 @@ class _Batch:
         dispatcher, lead = self._dispatcher, self._all[0]
         self._jobs = {held.key: Job.read(held.job) for held in self._all}
         place = await dispatcher.insist("place", lambda c: place_of(c, lead.org, lead.source))
-        async with dispatcher.sources.open(place.source, place.roots) as opened:
+        sources = dispatcher.sources
+        opening = (
+            sources.open(place.source, place.roots)
+            if place.upload is None
+            else sources.open_upload(place.source, place.upload)
+        )
+        async with opening as opened:
             self._origin = Origin(opened.identity, place.revision)
             files = 0
             for held in self._all:

@@ -44,6 +44,7 @@ MAX_LIFETIME = 10 * 366 * 86400
 Format = Literal["webp", "jpeg", "png", "avif"]
 AnimationFormat = Literal["webp", "gif", "avif"]
 Fit = Literal["inside", "cover", "pad", "stretch"]
+Rotation = Literal[0, 90, 180, 270]
 Accuracy = Literal["exact", "keyframe", "nearest"]
 Priority = Literal["high", "normal", "low"]
 Best = Literal["best"]
@@ -219,8 +220,8 @@ Keyframe = Annotated[
 
 
 class Look(_Model):
-    """What every output may say about how it looks, and what becomes of it: `ttl`, after which its files are removed,
-    and where they are delivered to."""
+    """What every output may say about how it looks, and what becomes of it: `rotate`, degrees clockwise, before it is
+    sized; `ttl`, after which its files are removed; and where they are delivered to."""
 
     name: Name = ""
     width: Side | None = None
@@ -228,6 +229,7 @@ class Look(_Model):
     short_side: Side | None = None
     fit: Fit = "inside"
     upscale: Flag = False
+    rotate: Rotation = 0
     quality: Annotated[Whole, Field(ge=1, le=100)] | None = None
     tag: Annotated[str, Field(max_length=1000)] | None = None
     optional: Flag = False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from daemon.catalogue import videos
+from daemon.catalogue import uploads, videos
 from daemon.catalogue.videos import SCHEME, Video
 from daemon.errors import Conflict, SourceFailure
 from daemon.probe import Probe
@@ -25,8 +25,8 @@ class Seen:
 async def look(sources: Sources, probe: Probe, source: str, roots: tuple[Path, ...] | None) -> Seen:
     """Probes a source. `roots`: folders that its organisation may read, None for all that the daemon may. Raises
     SourceFailure, WorkerFailure, and Conflict where it is a video already."""
-    if source.startswith(SCHEME):
-        raise Conflict(f"source {source!r}: a video is made of a file, not of another video")
+    if source.startswith((SCHEME, uploads.SCHEME)):
+        raise Conflict(f"source {source!r}: a video is made of a file, not of another video or an upload")
     try:
         async with sources.open(source, roots) as opened:
             return Seen(source, opened.identity, await probe.facts(opened))

@@ -111,11 +111,20 @@ class Service:
     # Jobs.
 
     async def submit(
-        self, org: str, job: Job, *, via: str, spending: str | None = None, again: bool = False, dialect: str = ""
+        self,
+        org: str,
+        job: Job,
+        *,
+        via: str,
+        spending: str | None = None,
+        again: bool = False,
+        dialect: str = "",
+        also: Callable[[Connection, str], None] = lambda connection, id: None,
     ) -> Known:
         """Accepts a job of an organisation: it is in the table when this returns. One whose id is known already is the
         job that was; where that has failed and `again` is said, it is queued anew. `spending`: the allowance that a new
-        one costs. `dialect`: who words its callbacks. Raises BadJob, Overloaded, QuotaExceeded."""
+        one costs. `dialect`: who words its callbacks. `also` is done with a new one, by its id, or neither is. Raises
+        BadJob, Overloaded, QuotaExceeded."""
         new = new_job(job.model_copy(update={"org": org}), new_ulid(), self._promise, dialect=dialect)
         closed = self.refusal()
 
@@ -129,6 +138,8 @@ class Service:
                 table.retry(connection, org, new.id)
             elif not table.add(connection, new):
                 return table.get(connection, org, new.id), False  # another daemon of the table was first
+            else:
+                also(connection, new.id)
             if spending is not None:  # last: a refusal undoes all of it
                 quotas.spend(connection, org, spending, self.terms.quotas[spending])
             return table.get(connection, org, new.id), True

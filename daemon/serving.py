@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _PATIENCE = 20.0  # seconds between two looks at a request that is not whole: after the second one it is given up
+_LEAST_BYTES = 64 << 10  # of a body between two looks, where it is not whole: uploads are large
 _IDLE_SECONDS = 75  # between requests of a connection
 _CONNECTIONS = 1000
 _UNREAD_SECONDS = 60  # without any of an answer being taken: the client is gone
@@ -41,12 +42,12 @@ class Server(uvicorn.Server):
 
 
 class _Patient(H11Protocol):
-    """Closes a connection on which a request does not become whole in time, be it its head or its body. A large body
-    has the time that it takes to bring a MiB, again and again."""
+    """Closes a connection on which a request does not become whole in time: its head, or its body where that does not
+    come with some speed either."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._received = 0
+        self._received = self._received_before = 0  # bytes, in all, and at the last look
         self._waiting_for = self._unfinished()
         self._patience = self.loop.call_later(_PATIENCE, self._look)
 
@@ -60,20 +61,22 @@ class _Patient(H11Protocol):
 
     def _look(self) -> None:
         unfinished, before = self._unfinished(), self._waiting_for
-        if unfinished is not None and unfinished == before:
+        slow = self._received - self._received_before < _LEAST_BYTES
+        if unfinished is not None and unfinished == before and (slow or unfinished[1] == "head"):
             self.transport.close()
             return
+        self._received_before = self._received
         self._waiting_for = unfinished
         self._patience = self.loop.call_later(_PATIENCE, self._look)
 
-    def _unfinished(self) -> tuple[object, str, int] | None:
+    def _unfinished(self) -> tuple[object, str] | None:
         """The request that has begun and is not whole, None where there is none."""
         cycle = self.cycle
         if cycle is None:
-            return None, "head", 0
+            return None, "head"
         if cycle.response_complete:
-            return (cycle, "head", 0) if self.conn.trailing_data[0] else None
-        return (cycle, "body", self._received >> 20) if cycle.more_body else None
+            return (cycle, "head") if self.conn.trailing_data[0] else None
+        return (cycle, "body") if cycle.more_body else None
 
 
 async def serve(app: ASGIApp, bound: socket.socket) -> None:

@@ -147,8 +147,8 @@ artifacts = Table(
     Index("artifacts_by_identity", "org", "identity"),
 )
 
-uploads = Table(
-    "uploads",
+created_thumbnails = Table(
+    "created_thumbnails",
     metadata,
     Column("id", Text, primary_key=True),  # a ULID
     Column("org", Text, nullable=False),
@@ -157,8 +157,8 @@ uploads = Table(
     Column("created_at", Float, nullable=False),
     Column("path", Text),  # below the store's root; null: nothing was uploaded yet
     Column("sha256", Text),  # of the file, hexadecimal
-    Index("uploads_by_video", "org", "video", "id"),
-    Index("uploads_by_channel", "org", "channel", "id"),
+    Index("created_thumbnails_by_video", "org", "video", "id"),
+    Index("created_thumbnails_by_channel", "org", "channel", "id"),
 )
 
 operations = Table(
@@ -190,6 +190,40 @@ signing_keys = Table(
     Column("id", Text, primary_key=True),
     Column("secret", Text, nullable=False),  # hexadecimal
     Column("created_at", Float, nullable=False),
+)
+
+qencode_tokens = Table(
+    "qencode_tokens",
+    metadata,
+    Column("hash", Text, primary_key=True),  # SHA-256 of the token, which is nowhere
+    Column("org", Text, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("qencode_tokens_expired", "expires_at"),
+)
+
+qencode_tasks = Table(
+    "qencode_tasks",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("org", Text, nullable=False),
+    Column("job", Text),  # what the outside calls it; null until the task is started
+    Column("created_at", Float, nullable=False),
+    Index("qencode_tasks_by_job", "org", "job"),
+    Index("qencode_tasks_oldest", "created_at"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),  # a UUID; also the name of its file
+    Column("org", Text, nullable=False),
+    Column("task", Text, nullable=False),  # the token of the task under which it came
+    Column("length", BigInteger, nullable=False),  # bytes that it has in the end
+    Column("received", BigInteger, nullable=False),  # bytes that are on the disk for good
+    Column("about", Text, nullable=False),  # its Upload-Metadata, as the client said it
+    Column("expires_at", Float, nullable=False),
+    Index("uploads_by_org", "org"),
+    Index("uploads_expired", "expires_at"),
 )
 
 

@@ -22,5 +22,10 @@ class Orientation:
         turned = picture.swapaxes(0, 1) if self.swapped else picture
         return turned[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
+    def then(self, other: Orientation) -> Orientation:
+        """First this, then the other."""
+        flip_x, flip_y = (self.flip_y, self.flip_x) if other.swapped else (self.flip_x, self.flip_y)
+        return Orientation(self.swapped != other.swapped, flip_x != other.flip_x, flip_y != other.flip_y)
+
 
 UPRIGHT = Orientation()

@@ -184,6 +184,7 @@ class Site:
             "spool__min_free_bytes": 0,
             "spool__scan_seconds": 0.25,
             "store__root": self.store,
+            "uploads__root": self.root / "uploads",
             "sources__roots": json.dumps([str(root) for root in self.media]),
             "database": f"sqlite:///{self.database}",
             "secrets__key_file": self.root / "secrets.key",

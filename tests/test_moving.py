@@ -267,6 +267,19 @@ def test_a_clip_has_the_colours_of_a_thumbnail(clip_folder: Path, tmp_path: Path
     assert abs((got - wanted).mean(axis=(0, 1))).max() < 1.5  # no colour has more of it
 
 
+def test_a_clip_may_be_turned(clip_folder: Path, tmp_path: Path) -> None:
+    source = make(BY_NAME["h264"], clip_folder).path
+    clip = {"output": "clip", "duration": 0.1, "quality": 100}
+    outcome = render(source, tmp_path, clip, {**clip, "rotate": 90})
+    pictures = []
+    for name in ("clip-1", "clip-2"):
+        with av.open(outcome.path(name)) as container:
+            frame = next(container.decode(container.streams.video[0]))
+            pictures.append(np.asarray(frame.to_ndarray(format="rgb24"), np.int16))
+    plain, turned = pictures
+    assert abs(turned - np.rot90(plain, -1)).mean() < 3
+
+
 def test_quality_is_a_rate_factor(clip_folder: Path, tmp_path: Path) -> None:
     assert [crf(quality) for quality in (1, 75, None, 100)] == [50.625, 22.875, 22.875, 13.5]
     source = make(BY_NAME["h264"], clip_folder).path

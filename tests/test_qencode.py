@@ -13,6 +13,8 @@ from daemon.job import Job
 
 THUMBNAIL = {"output": "thumbnail", "time": 0.5}
 SERIES = {"output": "thumbnails", "interval": 10}
+KEYS_OF = {"key": "abcde12345", "secret": "hunter2"}
+THERE = {"url": "s3://nyc3.digitaloceanspaces.com/qencode3/test/a.png", **KEYS_OF}
 
 
 def read(*formats: object, **query: object) -> Job:
@@ -82,8 +84,11 @@ def test_when(said: dict[str, Any], at: Any) -> None:
         ({"tag": "a", "user_tag": "b"}, {"tag": "b"}),
         ({"allow_soft_fail": 1}, {"optional": True}),
         ({"allow_soft_fail": "0"}, {}),
+        ({"rotate": "90"}, {"rotate": 90}),
+        ({"rotate": 0}, {}),
         ({"destination": ""}, {}),
         ({"destination": None}, {}),
+        ({"destination": []}, {}),
     ],
 )
 def test_what_it_looks_like(said: dict[str, Any], means: dict[str, Any]) -> None:
@@ -165,6 +170,8 @@ def test_formats_keep_their_order() -> None:
         ({"resolution": 480}, {"short_side": 480}),
         ({"tag": "a", "user_tag": "b"}, {"tag": "b"}),
         ({"allow_soft_fail": "1"}, {"optional": True}),
+        ({"rotate": "270"}, {"rotate": 270}),
+        ({"destination": ""}, {}),
     ],
 )
 def test_a_clip(said: dict[str, Any], means: dict[str, Any]) -> None:
@@ -186,12 +193,55 @@ def test_a_clip(said: dict[str, Any], means: dict[str, Any]) -> None:
         ({"quality": 20}, "quality: unknown key, or not supported"),
         ({"bitrate": "500"}, "bitrate: unknown key, or not supported"),
         ({"time": 0.5}, "time: unknown key, or not supported"),
-        ({"destination": {"url": "s3://host/bucket/key"}}, "destination: deliveries are not supported"),
+        ({"destination": {"url": "s3://host/bucket/key"}}, "destination.key: is missing"),
+        ({"rotate": "45"}, "rotate: "),
     ],
 )
 def test_what_is_wrong_with_a_clip_is_named_with_its_place(said: dict[str, Any], complaint: str) -> None:
     message = refused(THUMBNAIL, {"output": "mp4", **said})
     assert message.startswith(f"query.format[1].{complaint}")
+
+
+# Where it goes.
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        (THERE["url"], {"url": "s3://qencode3/test/a.png", "endpoint": "nyc3.digitaloceanspaces.com"}),
+        ("s3://127.0.0.1:9000/bucket/a.png", {"url": "s3://bucket/a.png", "endpoint": "127.0.0.1:9000"}),
+        ("s3://s3.amazonaws.com/bucket/a.png", {"url": "s3://bucket/a.png", "region": "us-east-1"}),
+        ("s3://s3.eu-west-2.amazonaws.com/bucket/a", {"url": "s3://bucket/a", "region": "eu-west-2"}),
+        ("s3://s3-eu-west-1.amazonaws.com/bucket/a", {"url": "s3://bucket/a", "region": "eu-west-1"}),
+        ("s3://us-east-1.amazonaws.com/bucket/a", {"url": "s3://bucket/a", "region": "us-east-1"}),
+        ("azblob://container/a.png", {"url": "azblob://container/a.png"}),
+        ("azblob://account.blob.core.windows.net/container/a", {"url": "azblob://container/a"}),
+    ],
+)
+def test_a_destination(url: str, target: dict[str, str]) -> None:
+    [output] = read({**THUMBNAIL, "destination": {**THERE, "url": url}}).outputs
+    assert [each.model_dump(exclude_none=True) for each in output.deliver] == [target | KEYS_OF]
+
+
+def test_several_destinations_and_how_their_objects_are_to_be() -> None:
+    more = {"permissions": "public-read", "storage_class": "STANDARD_IA", "cache_control": "max-age=60"}
+    [output] = read({**THUMBNAIL, "destination": [THERE, {**THERE, **more}]}).outputs
+    plain, other = output.deliver
+    assert plain.permissions is None and other.model_dump(include=set(more)) == more
+
+
+@pytest.mark.parametrize("url", ["s3://host.example/bucket/folder", "s3://host.example/bucket/folder/"])
+def test_a_series_goes_into_a_folder(url: str) -> None:
+    destination = {**THERE, "url": url}
+    series, sprite = read(*[{**SERIES, "destination": destination, "sprite": n} for n in (0, 1)]).outputs
+    assert series.deliver[0].url == sprite.deliver[0].url == "s3://bucket/folder/"
+    [one] = read({**THUMBNAIL, "destination": destination}).outputs
+    assert one.deliver[0].url == url.replace("host.example/", "")
+
+
+def test_a_callback() -> None:
+    assert read(THUMBNAIL, callback_url="https://host.example/hook?id=1").callback_url
+    assert read(THUMBNAIL, callback_url="").callback_url is None
 
 
 # The query.
@@ -229,7 +279,10 @@ def test_a_query_is_told_from_a_job(text: bytes, is_one: bool) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ({"callback_url": "http://a"}, "query.callback_url: unknown key, or not supported"),
+        ({"callback_url": "ftp://a/b"}, "callback_url: must be a URL"),
+        ({"callback_url": "http://a/" + "b" * 4000}, "callback_url: "),
+        ({"callback_url": 5}, "callback_url: "),
+        ({"use_subtask_callback": 1}, "query.use_subtask_callback: unknown key, or not supported"),
         ({"stitch": []}, "query.stitch: unknown key, or not supported"),
         ({"encoder_version": 2}, "query.encoder_version: unknown key, or not supported"),
         ({"format": []}, "query.format: must be a list of at least one output"),
@@ -249,6 +302,13 @@ def test_what_is_wrong_with_a_query_is_named(query: dict[str, Any], said: str) -
     ("text", "said"),
     [
         (b'{"query": []}', "query: must be an object"),
+        (b'{"query": {"format": []}}', "query.source: is missing"),
+        (b'{"query": {"source": "a"}}', "query.format: is missing"),
+        (b'{"query": {"source": "a", "format": [{}]}}', "query.format[0].output: is missing"),
+        (b'{"query": {"source": "a", "format": [{"output": "thumbnails"}]}}', "query.format[0].interval: is missing"),
+        (b'{"query": {"source": "a", "format": [{"output": "thumbnail"}]}}', "query.format[0].time: is missing"),
+        (b'{"source": "a"}', "the query field is required"),
+        (b'{"query": ', "query: not JSON"),
         (b'{"query": null}', "query: must be an object"),
         (b'{"query": {}, "api_key": "x"}', "api_key: unknown key"),
         (b'{"query": {"source": "a", "format": [{"output": "thumbnail", "time": 0}]}, "payload": 1}', "payload: "),
@@ -267,11 +327,20 @@ def test_what_is_wrong_around_a_query_is_named(text: bytes, said: str) -> None:
         ({"output": "advanced_hls"}, "output: 'advanced_hls' is not supported"),
         ({"output": None}, "output: None is not supported"),
         ({"output": ["thumbnail"]}, "output: ['thumbnail'] is not supported"),
-        (
-            {"destination": {"url": "s3://host/bucket/key", "key": "k", "secret": "hunter2"}},
-            "destination: deliveries are not supported",
-        ),
-        ({"destination": [{"url": "ftp://host"}]}, "destination: deliveries are not supported"),
+        ({"destination": {"url": "s3://host/bucket/key", "secret": "hunter2"}}, "destination.key: is missing"),
+        ({"destination": {"url": "s3://h/b/k", "key": "k", "secret": ""}}, "destination.secret: is missing"),
+        ({"destination": {"key": "k", "secret": "hunter2"}}, "destination.url: is missing"),
+        ({"destination": "s3://host/bucket/key"}, "destination: must be an object with url, key and secret"),
+        ({"destination": [5]}, "destination[0]: must be an object"),
+        ({"destination": {"url": 5, **KEYS_OF}}, "destination.url: must be text"),
+        ({"destination": {"url": "s3://bucket", **KEYS_OF}}, "destination.url: write it as in s3://nyc3."),
+        ({"destination": {"url": "b2://bucket/key", **KEYS_OF}}, "destination[0].url: b2:// is not supported"),
+        ({"destination": {"url": "ftp://host/key", **KEYS_OF}}, "destination[0].url: ftp:// is not supported"),
+        ({"destination": {"url": "sftp://host/key", **KEYS_OF}}, "destination[0].url: sftp:// is not supported"),
+        ({"destination": [THERE, {**THERE, "permissions": "all"}]}, "destination[1].permissions: "),
+        ({"destination": {**THERE, "is_passive": 1}}, "destination.is_passive: unknown key, or not supported"),
+        ({"rotate": 45}, "rotate: "),
+        ({"rotate": "left"}, "rotate: a whole number is needed, not 'left'"),
         ({"interval": 5}, "time: unknown key, or not supported"),
         ({"sprite": 1}, "sprite: unknown key, or not supported"),
         ({"columns": 5}, "columns: unknown key, or not supported"),
@@ -335,7 +404,7 @@ def test_what_is_wrong_with_a_series_is_named_with_its_place(said: dict[str, Any
 # Whatever comes.
 
 KEYS = ["output", "width", "height", "size", "resolution", "resize_mode", "image_format", "quality", "tag", "user_tag"]
-KEYS += ["framerate", "keyframe", "duration", "file_extension", "video_codec"]
+KEYS += ["rotate", "framerate", "keyframe", "duration", "file_extension", "video_codec"]
 KEYS += ["destination", "allow_soft_fail", "time", "frame_number", "start_time", "interval", "sprite", "columns"]
 WORDS = ["thumbnail", "thumbnails", "320x240", "crop", "png", "jpg", "1", "0.5", "-1", "nan", "1e400", "٣", ""]
 values = st.one_of(
@@ -365,4 +434,4 @@ def test_whatever_a_thumbnail_says(said: dict[str, Any]) -> None:
     try:
         read({**THUMBNAIL, **said}, {**SERIES, **said})
     except BadJob as bad:
-        assert bad.message.startswith(("query.format[", "job"))
+        assert bad.message.startswith(("query.format[", "job", "query: not JSON"))

@@ -155,7 +155,8 @@ def test_beside_a_root(media: Path, tmp_path: Path, source: str) -> None:
         ("s3://bucket/film.mp4", "s3:// may not be read (setting sources.schemes)"),
         ("file:///film.mp4", "only paths of files, https://, http:// and s3:// can be read"),
         ("fd://0", "only paths of files, https://, http:// and s3:// can be read"),
-        ("video:7", "registered videos are not supported by this version"),
+        ("video:7", "only a job of a daemon may name a registered video or an upload"),
+        ("tus:0a1b2c3d-0000-4000-8000-000000000000", "only a job of a daemon may name a registered video or an upload"),
     ],
 )
 @pytest.mark.parametrize("free", [False, True])

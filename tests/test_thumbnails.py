@@ -189,7 +189,7 @@ def test_one_videos_thumbnails_are_found_without_reading_those_of_all_others(eng
 def test_tables_of_before_get_what_they_lack(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("alter table artifacts drop column removed"))
-        connection.execute(text("drop table uploads"))
+        connection.execute(text("drop table created_thumbnails"))
     url = engine.url.render_as_string(hide_password=False)
     again = open_engine(url.replace("postgresql+psycopg", "postgresql"))
     with again.begin() as connection:

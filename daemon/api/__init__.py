@@ -9,4 +9,6 @@ native.py     thumbd's own API
 files.py      published files
 hesedvid.py   HesedVid's thumbnails
 yandex/       Yandex Cloud Video's thumbnails, over gRPC and REST
+qencode.py    Qencode's tasks; qencode_answers.py how they are asked for; qencode_status.py what became of them
+tus.py        uploads, in pieces
 """

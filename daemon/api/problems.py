@@ -1,5 +1,6 @@
 """Every failure as an HTTP status and an `application/problem+json` (RFC 9457)."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -97,28 +98,43 @@ def answer(failure: Failure) -> Response:
     return _response(status, failure.message, failure.code, errors, headers)
 
 
+def answer_logged(failure: Failure, path: str) -> Response:
+    """The failure as a response; one that is ours is logged, with the path of the request."""
+    if status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("a request failed", path=path, code=failure.code, reason=failure.message)
+    return answer(failure)
+
+
+def answer_without_table(error: Exception, path: str) -> Response:
+    """What is said where the database failed."""
+    log.error("the job table cannot be reached", path=path, reason=str(getattr(error, "orig", "")))
+    return answer(Overloaded("the job table cannot be reached", _RETRY_AFTER))
+
+
+def refusal_of(error: HTTPException, headers: Mapping[str, str] | None = None) -> Response:
+    """What is said by a status alone, as a response."""
+    code = "not_found" if error.status_code == HTTPStatus.NOT_FOUND else "bad_request"
+    return _response(error.status_code, str(error.detail), code, [], dict(headers or error.headers or {}))
+
+
 def install(app: FastAPI) -> None:
     """Makes every failure of a route such an answer."""
 
     async def failed(request: Request, failure: Exception) -> Response:
         if not isinstance(failure, Failure):
             raise failure
-        if status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.error("a request failed", path=request.url.path, code=failure.code, reason=failure.message)
-        return answer(failure)
+        return answer_logged(failure, request.url.path)
 
     async def no_table(request: Request, failure: Exception) -> Response:
-        log.error("the job table cannot be reached", path=request.url.path, reason=str(getattr(failure, "orig", "")))
-        return answer(Overloaded("the job table cannot be reached", _RETRY_AFTER))
+        return answer_without_table(failure, request.url.path)
 
     async def refused(request: Request, failure: Exception) -> Response:
         if not isinstance(failure, HTTPException):
             raise failure
-        code = "not_found" if failure.status_code == HTTPStatus.NOT_FOUND else "bad_request"
         headers = dict(failure.headers or {})
         if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods_at(request))
-        return _response(failure.status_code, str(failure.detail), code, [], headers)
+        return refusal_of(failure, headers)
 
     async def internal(request: Request, failure: Exception) -> Response:
         return _response(500, "internal error", "failed", [], {})

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from daemon.catalogue.artifacts import THUMBNAIL
-from daemon.tables import artifacts, now, uploads, videos
+from daemon.tables import artifacts, created_thumbnails, now, videos
 from daemon.ulid import new_ulid
 
 
@@ -95,25 +95,27 @@ def create(connection: Connection, org: str, video: str | None, channel: str) ->
     """A thumbnail whose picture is still to be uploaded: of a video in this channel, or of the channel only."""
     id = new_ulid()
     values = {"id": id, "org": org, "video": video, "channel": None if video else channel, "created_at": now()}
-    created_at = connection.execute(insert(uploads).values(values).returning(uploads.c.created_at)).scalar_one()
+    created_at = connection.execute(
+        insert(created_thumbnails).values(values).returning(created_thumbnails.c.created_at)
+    ).scalar_one()
     return Thumbnail(id, org, channel, video, created_at, None, uploaded=True)
 
 
 def uploaded(connection: Connection, id: str, path: str, sha256: str) -> bool:
     """Its picture is there; whether this is the upload that counts, and not a second one, or one after its end."""
-    waiting = update(uploads).where(uploads.c.id == id, uploads.c.path.is_(None))
+    waiting = update(created_thumbnails).where(created_thumbnails.c.id == id, created_thumbnails.c.path.is_(None))
     return bool(connection.execute(waiting.values(path=path, sha256=sha256)).rowcount)
 
 
 def sha256_of(connection: Connection, id: str) -> str | None:
     """Of the file that was uploaded."""
-    return connection.execute(select(uploads.c.sha256).where(uploads.c.id == id)).scalar()
+    return connection.execute(select(created_thumbnails.c.sha256).where(created_thumbnails.c.id == id)).scalar()
 
 
 def remove(connection: Connection, thumbnail: Thumbnail) -> None:
     """An upload is gone; a picture that a job made is no thumbnail any more."""
     if thumbnail.uploaded:
-        connection.execute(delete(uploads).where(uploads.c.id == thumbnail.id))
+        connection.execute(delete(created_thumbnails).where(created_thumbnails.c.id == thumbnail.id))
     else:
         connection.execute(update(artifacts).where(artifacts.c.id == thumbnail.id).values(removed=True))
 
@@ -121,7 +123,7 @@ def remove(connection: Connection, thumbnail: Thumbnail) -> None:
 def unknown(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of these ids that no thumbnail has, nor will have again."""
     made = select(artifacts.c.id).where(artifacts.c.id.in_(ids), artifacts.c.removed.is_(False))
-    created = select(uploads.c.id).where(uploads.c.id.in_(ids))
+    created = select(created_thumbnails.c.id).where(created_thumbnails.c.id.in_(ids))
     return set(ids) - set(connection.execute(union_all(made, created)).scalars())
 
 
@@ -151,14 +153,16 @@ def _every(chosen: Callable[[Columns], ColumnElement[bool]]) -> "CompoundSelect[
         .where(shown)
         for same in (by_revision, by_identity)
     ]
-    same_video = and_(uploads.c.org == videos.c.org, uploads.c.video == videos.c.id)
-    for_video = _select(uploads, Columns(uploads.c.id, *of_video), chosen, uploaded=True)
-    of_channel = Columns(uploads.c.id, uploads.c.org, uploads.c.video, uploads.c.channel)
-    for_channel = _select(uploads, of_channel, chosen, uploaded=True)
+    same_video = and_(created_thumbnails.c.org == videos.c.org, created_thumbnails.c.video == videos.c.id)
+    for_video = _select(created_thumbnails, Columns(created_thumbnails.c.id, *of_video), chosen, uploaded=True)
+    of_channel = Columns(
+        created_thumbnails.c.id, created_thumbnails.c.org, created_thumbnails.c.video, created_thumbnails.c.channel
+    )
+    for_channel = _select(created_thumbnails, of_channel, chosen, uploaded=True)
     return union_all(
         *made,
-        for_video.select_from(uploads.join(videos, same_video)),
-        for_channel.where(uploads.c.video.is_(None)),
+        for_video.select_from(created_thumbnails.join(videos, same_video)),
+        for_channel.where(created_thumbnails.c.video.is_(None)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from daemon.catalogue import organisations
+from daemon.catalogue import organisations, uploads
 from daemon.catalogue.organisations import DEFAULT
 from daemon.errors import SourceMissing
 from daemon.report import SourceFacts
@@ -95,17 +95,24 @@ def channel_owner(connection: Connection, channel: str) -> str | None:
 @dataclass(frozen=True)
 class Place:
     """Where a job's source is. `roots`: folders that its organisation may read, None for all that the daemon may.
-    `revision` of the video that the job named."""
+    `revision` of the video that the job named; `upload`: the id of the upload that it is."""
 
     source: str
     roots: tuple[Path, ...] | None = None
     revision: str | None = None
+    upload: str | None = None
 
 
 def place_of(connection: Connection, org: str, source: str) -> Place:
-    """Where the source of an organisation's job is. Raises SourceMissing where it names no video of its own."""
+    """Where the source of an organisation's job is. Raises SourceMissing where it names no video or upload of its
+    own."""
     organisation = organisations.get(connection, org)
     roots = organisation.roots if organisation else None
+    if source.startswith(uploads.SCHEME):
+        upload = uploads.complete_one(connection, org, source.removeprefix(uploads.SCHEME))
+        if upload is None:
+            raise SourceMissing(f"source {source!r}: there is no such upload, or not all of it")
+        return Place(source, upload=upload.id)
     if not source.startswith(SCHEME):
         return Place(source, roots)
     video = get(connection, source.removeprefix(SCHEME))

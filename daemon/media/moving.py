@@ -115,7 +115,7 @@ class MovingMaker(Making):
     def _pictures(self, views: Iterator[View]) -> Iterator[RGB]:
         size: Size | None = None
         for n in range(len(self.ats)):
-            view = next(views)
+            view = next(views).turned(self.asked.rotate)
             if size is None:
                 size = self._lay_out(self._studio.nominal_display(view)).size
                 self._first = view.time

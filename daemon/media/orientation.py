@@ -12,6 +12,11 @@ from kernels.orientation import UPRIGHT, Orientation
 _TURNS = (UPRIGHT, Orientation(True, False, True), Orientation(False, True, True), Orientation(True, True, False))
 
 
+def clockwise(degrees: int) -> Orientation:
+    """A multiple of 90."""
+    return _TURNS[-degrees // 90 % 4]
+
+
 def orientation_of(frame: VideoFrame) -> Orientation:
     """By the display matrix (ISO/IEC 14496-12, 6.2.2): a point (x, y) is shown at (a x + c y, b x + d y)."""
     for data in side_data(frame):

@@ -64,7 +64,7 @@ class Maker(Making, ABC):
                 f"{self.asked.name}: the frame at {float(self.ats[index]):.3f} s cannot be decoded, the one at "
                 f"{float(view.time):.3f} s stands for it"
             )
-        self._make(index, view)
+        self._make(index, view.turned(self.asked.rotate))
         with self._lock:
             self._times[index] = view.time
             self.taken += 1

@@ -349,7 +349,7 @@ class Rendering:
 
     def _layouts(self, view: View, takers: list[tuple[Maker, int]]) -> Iterator[Layout]:
         for maker, _ in takers:
-            if self._wants(maker):
+            if self._wants(maker) and not maker.asked.rotate:  # what is turned is shaped by itself
                 try:
                     layout = maker.layout(view)
                 except Failure:

@@ -4,7 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from daemon.media.demux import Facts
 from daemon.media.device import RGB, Device, Frame, Look, Pixels
 from daemon.media.encode import DEFAULT_QUALITY, check_side, encode
 from daemon.media.geometry import Layout, Size, display_size
+from daemon.media.orientation import clockwise
 
 
 class Clock:
@@ -51,6 +52,17 @@ class View:
     time: Fraction
     exact: bool
     shaped: dict[Layout, Pixels] = field(default_factory=dict)
+    turns: "dict[int, View]" = field(default_factory=dict)
+
+    def turned(self, degrees: int) -> "View":
+        """The same, turned clockwise by a multiple of 90 degrees."""
+        if not degrees:
+            return self
+        turn = clockwise(degrees)
+        display = self.display[::-1] if turn.swapped else self.display
+        look = replace(self.look, orientation=self.look.orientation.then(turn))
+        turned = replace(self, look=look, display=display, shaped={}, turns={})
+        return self.turns.setdefault(degrees, turned)
 
 
 class Studio:

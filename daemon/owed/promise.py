@@ -8,19 +8,24 @@ from dataclasses import dataclass
 
 from daemon.errors import BadJob
 from daemon.job import Job, Output
-from daemon.jobs.errands import NewErrand
+from daemon.jobs.errands import Event, NewErrand
 from daemon.owed.secrets import BadKey
 from daemon.target import Target
 from daemon.ulid import new_ulid
 
+_ENDS: tuple[Event, ...] = ("completed", "failed")
+_ALL: tuple[Event, ...] = ("queued", *_ENDS)
+
 
 @dataclass(frozen=True)
 class Promise:
-    """Takes what is owed out of jobs. `refusal_of` says why a delivery to a target can never be, or None."""
+    """Takes what is owed out of jobs. `refusal_of` says why a delivery to a target can never be, or None;
+    `told_of_all`: dialects whose callbacks tell that a job is queued, too."""
 
     seal: Callable[[str, str], str]
     callbacks: bool
     refusal_of: Callable[[Target], str | None]
+    told_of_all: frozenset[str] = frozenset()
 
     def of(self, job: Job, dialect: str = "") -> tuple[Job, tuple[NewErrand, ...]]:
         """The job without it, and the errands. Raises BadJob where this daemon does not do such a thing."""
@@ -33,7 +38,7 @@ class Promise:
             return
         if not self.callbacks:
             raise BadJob("callback_url: this daemon calls nobody back (setting webhooks.enabled)")
-        for event in ("completed", "failed"):
+        for event in _ALL if dialect in self.told_of_all else _ENDS:
             yield NewErrand(new_ulid(), "callback", event, {"url": job.callback_url}, dialect)
 
     def _deliveries(self, job: Job) -> Iterator[NewErrand]:

@@ -15,10 +15,13 @@ from daemon.threads import in_thread
 
 
 class Sources:
-    """What may be read. `http` and `s3`: None where nothing of that kind may."""
+    """What may be read. `http`, `s3` and `uploads`, the folder of those: None where nothing of that kind may."""
 
-    def __init__(self, files: Files, http: Http | None = None, s3: S3 | None = None) -> None:
+    def __init__(
+        self, files: Files, http: Http | None = None, s3: S3 | None = None, uploads: Files | None = None
+    ) -> None:
         self._files = files
+        self._uploads = uploads
         self._http = http
         self._s3 = s3
 
@@ -32,12 +35,23 @@ class Sources:
         except SourceFailure as failure:
             raise failure.named(source) from None
 
+    @asynccontextmanager
+    async def open_upload(self, source: str, id: str) -> AsyncIterator[Opened]:
+        """An upload, by an id that the daemon gave. Raises a SourceFailure that names the source and what to do."""
+        try:
+            if self._uploads is None:
+                raise SourceRefused("only a daemon has uploads")
+            async with self._file(self._uploads, id, None) as opened:
+                yield opened
+        except SourceFailure as failure:
+            raise failure.named(source) from None
+
     def _way(self, source: str, roots: Sequence[Path] | None) -> AbstractAsyncContextManager[Opened]:
         scheme, is_url, _ = source.partition("://")
-        if source.startswith("video:"):
-            raise SourceRefused("registered videos are not supported by this version")
+        if source.startswith(("video:", "tus:")):
+            raise SourceRefused("only a job of a daemon may name a registered video or an upload")
         if not is_url or self._files.at_hand(source):
-            return self._file(source, roots)
+            return self._file(self._files, source, roots)
         if scheme.lower() in HTTP and self._http is not None:
             return self._http.open(source)
         if scheme == "s3" and self._s3 is not None:
@@ -47,11 +61,11 @@ class Sources:
         raise SourceRefused("only paths of files, https://, http:// and s3:// can be read")
 
     @asynccontextmanager
-    async def _file(self, source: str, roots: Sequence[Path] | None) -> AsyncIterator[Opened]:
+    async def _file(self, files: Files, source: str, roots: Sequence[Path] | None) -> AsyncIterator[Opened]:
         # Held here and not given back: a cancellation meanwhile would lose it.
         descriptors: list[int] = []
         try:
-            await in_thread(lambda: descriptors.append(self._files.open(source, roots)))
+            await in_thread(lambda: descriptors.append(files.open(source, roots)))
             yield _opened(descriptors[0])
         finally:
             for descriptor in descriptors:
