@@ -42,9 +42,10 @@ _NO_TASK = {"status": None, "error": number_of(BadTaskTokens("")), "error_descri
 
 
 def router(teller: Teller) -> APIRouter:
-    """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send."""
+    """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send. They stand in
+    the service's own documentation, not in the daemon's."""
     # What comes is counted as it is read: who sends too much is answered as all others are.
-    api = APIRouter(route_class=Route, tags=["Qencode"], max_body_size=_ANY_SIZE)
+    api = APIRouter(route_class=Route, include_in_schema=False)
 
     @api.api_route("/v1/access_token", methods=_METHODS, openapi_extra=_form("api_key"))
     async def access_token(service: TheService, form: Form) -> Response:
@@ -104,7 +105,7 @@ def router(teller: Teller) -> APIRouter:
         at = {"status_url": service.terms.public_url + STATUS}
         return success(statuses={t: teller.status(*one) | at if one else _NO_TASK for t, one in found.items()})
 
-    files = APIRouter(route_class=StrictRoute, tags=["Qencode"])
+    files = APIRouter(route_class=StrictRoute, include_in_schema=False)
 
     @files.api_route(
         "/v1/temporary/{expires}/{key}/{signature}/{path:path}",

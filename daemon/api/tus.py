@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import ClientDisconnect
 
 from daemon.api.access import TheService
-from daemon.api.bodies import Route
+from daemon.api.bodies import UploadRoute
 from daemon.api.problems import answer_logged, answer_without_table, refusal_of, wrong
 from daemon.catalogue import organisations, qencode
 from daemon.catalogue.uploads import Upload
@@ -23,7 +23,6 @@ from daemon.uploads import Uploads
 ROOT = "/v1/upload_file"
 _VERSION = "1.0.0"
 _PIECE = "application/offset+octet-stream"
-_ANY_SIZE = 1 << 62  # of one body; what an upload was announced to have is the limit
 _METHODS = "OPTIONS, POST, HEAD, PATCH, DELETE"
 _HEADERS = "Tus-Resumable, Upload-Length, Upload-Metadata, Upload-Offset, Content-Type"
 _SHOWN = "Location, Tus-Resumable, Tus-Version, Tus-Max-Size, Tus-Extension, Upload-Offset, Upload-Length, "
@@ -35,7 +34,7 @@ Whole = Annotated[str, Header(max_length=20)]
 About = Annotated[str, Header(max_length=4096, pattern=r"^[ -~]*$")]
 
 
-class _Route(Route):
+class _Route(UploadRoute):
     """A route whose answers, refusals too, are those of the protocol. Browsers upload from pages of other hosts: the
     task's token, which stands in the path and so in no log, is the only key."""
 
@@ -66,7 +65,7 @@ def _in_version(tus_resumable: Annotated[str, Header()] = "") -> None:
 
 
 def router(uploads: Uploads) -> APIRouter:
-    spoken = APIRouter(prefix=ROOT, route_class=_Route, tags=["tus"], dependencies=[Depends(_in_version)])
+    spoken = APIRouter(prefix=ROOT, route_class=_Route, include_in_schema=False, dependencies=[Depends(_in_version)])
 
     @spoken.post("/{task}", status_code=201)
     async def create_upload(
@@ -92,7 +91,7 @@ def router(uploads: Uploads) -> APIRouter:
             response.headers["Upload-Metadata"] = upload.about
         _tell(response, upload)
 
-    @spoken.patch("/{task}/{id}", status_code=204, max_body_size=_ANY_SIZE)
+    @spoken.patch("/{task}/{id}", status_code=204)
     async def append_to_upload(
         request: Request,
         response: Response,
@@ -115,7 +114,7 @@ def router(uploads: Uploads) -> APIRouter:
         """Removes it, whether it is whole or not."""
         await uploads.remove(task, id)
 
-    asked = APIRouter(prefix=ROOT, route_class=_Route, tags=["tus"])
+    asked = APIRouter(prefix=ROOT, route_class=_Route, include_in_schema=False)
 
     @asked.options("", status_code=204)
     @asked.options("/{task}", status_code=204, include_in_schema=False)
