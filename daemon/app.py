@@ -17,13 +17,14 @@ from daemon.catalogue import organisations
 from daemon.catalogue.signing import signer
 from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
 from daemon.database import Database, open_engine
-from daemon.dispatch import Dispatcher, Terms
+from daemon.dispatch import Dispatcher
 from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import errands, table
 from daemon.jobs.retry import Policy
+from daemon.means import Means, Terms
 from daemon.media.choice import Choice
 from daemon.metrics import Metrics
 from daemon.owed.delivery import Deliveries, Endpoints
@@ -146,16 +147,17 @@ class Daemon:
         bound, door = self._open()
         self._database = Database(open_engine(self._settings.database))
         self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
-        self._dispatcher = Dispatcher(
+        self._sources = build_sources(self._settings.sources, self._settings.sources.roots, self.metrics)
+        means = Means(
             database=self._database,
             store=self._store,
-            sources=build_sources(self._settings.sources, self._settings.sources.roots, self.metrics),
-            workers=self._workers,
+            sources=self._sources,
             metrics=self.metrics,
             policy=self._policy,
             terms=terms_of(self._settings, self.owner),
             settled=self._settled,
         )
+        self._dispatcher = Dispatcher(means, self._workers)
         self._promise = Promise(self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of)
         self._inbox = Inbox(
             self._spool,
@@ -196,7 +198,7 @@ class Daemon:
         return Service(
             database=self._database,
             root=self._store.root,
-            sources=self._dispatcher.sources,
+            sources=self._sources,
             probe=self._probe,
             signer=await self._database.run(signer),
             metrics=self.metrics,
