@@ -120,6 +120,24 @@ def test_a_url_is_sent_as_it_stands(rest: str, path: str) -> None:
         assert [call.path for call in listener.calls] == [path]
 
 
+def test_an_address_of_ipv6_is_named_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[bytes] = []
+
+    class Stream(httpcore.AsyncMockStream):
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            said.append(buffer)
+
+    async def connect_tcp(self: Any, host: str, *rest: Any) -> Any:
+        assert host == "2606:4700::1111"
+        return Stream([b"HTTP/1.1 204 No Content\r\n\r\n"])
+
+    monkeypatch.setattr(httpcore.AnyIOBackend, "connect_tcp", connect_tcp)
+    for port in ("", ":8080"):
+        assert ask(f"http://[2606:4700::1111]{port}/") == 204
+        assert f"Host: [2606:4700::1111]{port}\r\n".encode() in b"".join(said)
+        said.clear()
+
+
 def test_tls_is_checked_against_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     resolving(monkeypatch, ["127.0.0.1"])
     names: list[object] = []
