@@ -67,6 +67,10 @@ WRONG: list[tuple[str, str]] = [
     ("[gpu]\njpeg_pixels = -1", "gpu.jpeg_pixels: "),
     ("[metrics]\nlisten = '9464'", "metrics.listen: write host:port"),
     ("[store]\nbackground = 'black'", "store.background: "),
+    ("[sources]\nprivate_hosts = ['127.1']", "sources.private_hosts: write a host"),
+    ("[webhooks]\nallowed_hosts = ['http://hooks/']", "webhooks.allowed_hosts: write a host"),
+    ("[deliveries]\nendpoints = ['s3.*.example']", "deliveries.endpoints: write a host"),
+    ("[deliveries]\nplain_hosts = ['minio:0']", "deliveries.plain_hosts: write a host"),
     ("workers = ", "is no TOML"),
 ]
 
