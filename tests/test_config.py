@@ -74,6 +74,10 @@ WRONG: list[tuple[str, str]] = [
     ),
     ("[yandex]\nformats = ['PNG']", "yandex.formats[0]: "),
     ("[yandex]\nurl_life = 59", "yandex.url_life: "),
+    ("[sources]\nprivate_hosts = ['127.1']", "sources.private_hosts: write a host"),
+    ("[webhooks]\nallowed_hosts = ['http://hooks/']", "webhooks.allowed_hosts: write a host"),
+    ("[deliveries]\nendpoints = ['s3.*.example']", "deliveries.endpoints: write a host"),
+    ("[deliveries]\nplain_hosts = ['minio:0']", "deliveries.plain_hosts: write a host"),
     ("workers = ", "is no TOML"),
 ]
 

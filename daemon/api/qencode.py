@@ -42,8 +42,8 @@ _NO_TASK = {"status": None, "error": number_of(BadTaskTokens("")), "error_descri
 
 
 def router(teller: Teller) -> APIRouter:
-    """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send. They stand in
-    the service's own documentation, not in the daemon's."""
+    """The routes. They answer HTTP 200 always; GET and repeated slashes are what some of its clients send. They
+    stand in the service's own documentation, not in the daemon's."""
     # What comes is counted as it is read: who sends too much is answered as all others are.
     api = APIRouter(route_class=Route, include_in_schema=False)
 

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import httpcore
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from daemon.errors import StoreFailure, TargetFailure, TargetRefused
-from daemon.net import AddressRefused, reason_of
+from daemon.net import FAILED, AddressRefused, Client, reason_of
 from daemon.threads import in_thread
 
 PART = 8 << 20  # bytes; S3 wants 5 MiB at least
@@ -31,9 +30,11 @@ _PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "OperationAborted", "R
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
+    """An answer that was heard."""
+
     status: int
-    headers: Mapping[bytes, bytes]
+    headers: Mapping[str, str]
     body: str
 
     @property
@@ -48,7 +49,7 @@ class S3Bucket:
     """`origin`: such as `https://s3.eu-west-2.amazonaws.com`; the bucket's name comes first in the path. `headers` go
     with every object. `timeout`: seconds without any progress."""
 
-    pool: httpcore.AsyncConnectionPool
+    client: Client
     origin: str
     bucket: str
     region: str
@@ -87,7 +88,7 @@ class S3Bucket:
             for number, offset in enumerate(range(0, size, part), 1):
                 data = await self._read(descriptor, offset, min(part, size - offset))
                 answer = await self._ask("PUT", name, f"partNumber={number}&{upload}", {}, data)
-                tags.append(answer.headers.get(b"etag", b"").decode("latin-1"))
+                tags.append(answer.headers.get("etag", ""))
             listed = "".join(
                 f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(tag)}</ETag></Part>"
                 for number, tag in enumerate(tags, 1)
@@ -110,39 +111,35 @@ class S3Bucket:
         except OSError as error:
             raise StoreFailure(f"reading a published file failed: {error.strerror}") from error
 
-    async def _ask(self, method: str, name: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    async def _ask(self, method: str, name: str, query: str, headers: Mapping[str, str], body: bytes = b"") -> Said:
         """One signed request. Raises TargetFailure, or TargetRefused where it will be refused for ever."""
         url = f"{self.origin}/{self.bucket}/{quote(name, safe='/-_.~')}" + (f"?{query}" if query else "")
         signed = await in_thread(self._signed, method, url, headers, body)
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout)
         try:
-            async with self.pool.stream(
-                method, url, headers=signed, content=body, extensions={"timeout": timeout}
-            ) as answer:
+            async with self.client.ask(method, url, signed, body, silence=self.timeout) as answer:
                 heard = b""
-                async for chunk in answer.aiter_stream():
+                async for chunk in answer.body:
                     heard += chunk
                     if len(heard) > _HEARD:
                         break
-                said = {key.lower(): value for key, value in answer.headers}
-                told = Answer(answer.status, said, heard.decode("utf-8", "replace"))
+                told = Said(answer.status, answer.headers, heard.decode("utf-8", "replace"))
         except AddressRefused as refused:
             raise TargetRefused(f"{refused.message} (setting deliveries.allowed_hosts)") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError) as error:
+        except FAILED as error:
             raise TargetFailure(reason_of(error)) from error
         # The end of an upload in parts may be answered 200 and be an error all the same.
         if 200 <= told.status < 300 and not told.code:
             return told
         raise self._failure(told)
 
-    def _failure(self, told: Answer) -> TargetFailure:
+    def _failure(self, told: Said) -> TargetFailure:
         said = f"answered {told.status}" + (f" {told.code}" if told.code else "")
-        if (region := told.headers.get(b"x-amz-bucket-region", b"").decode("latin-1")) and region != self.region:
+        if (region := told.headers.get("x-amz-bucket-region", "")) and region != self.region:
             return TargetRefused(f"{said}: the bucket's region is {region[:40]!r}, not {self.region!r}")
         passing = told.status in (408, 425, 429) or told.status >= 500 or told.status < 300
         return (TargetFailure if passing or told.code in _PASSING_CODES else TargetRefused)(said)
 
-    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         request = AWSRequest(method, url, headers=dict(headers), data=body)
         S3SigV4Auth(Credentials(self.key, self.secret), "s3", self.region).add_auth(request)
-        return [(name.encode(), value.encode()) for name, value in request.headers.items()]
+        return dict(request.headers.items())
