@@ -98,16 +98,16 @@ def answer(failure: Failure) -> Response:
     return _response(status, failure.message, failure.code, errors, headers)
 
 
-def answer_logged(failure: Failure, path: str) -> Response:
-    """The failure as a response; one that is ours is logged, with the path of the request."""
+def answer_logged(failure: Failure, route: str) -> Response:
+    """The failure as a response; one that is ours is logged, with the route of the request."""
     if status_of(failure) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("a request failed", path=path, code=failure.code, reason=failure.message)
+        log.error("a request failed", route=route, code=failure.code, reason=failure.message)
     return answer(failure)
 
 
-def answer_without_table(error: Exception, path: str) -> Response:
+def answer_without_table(error: Exception, route: str) -> Response:
     """What is said where the database failed."""
-    log.error("the job table cannot be reached", path=path, reason=str(getattr(error, "orig", "")))
+    log.error("the job table cannot be reached", route=route, reason=str(getattr(error, "orig", "")))
     return answer(Overloaded("the job table cannot be reached", _RETRY_AFTER))
 
 
@@ -123,10 +123,10 @@ def install(app: FastAPI) -> None:
     async def failed(request: Request, failure: Exception) -> Response:
         if not isinstance(failure, Failure):
             raise failure
-        return answer_logged(failure, request.url.path)
+        return answer_logged(failure, _route_of(request))
 
     async def no_table(request: Request, failure: Exception) -> Response:
-        return answer_without_table(failure, request.url.path)
+        return answer_without_table(failure, _route_of(request))
 
     async def refused(request: Request, failure: Exception) -> Response:
         if not isinstance(failure, HTTPException):
@@ -150,6 +150,11 @@ def _methods_at(request: Request) -> list[str]:
     scopes = {method: {**request.scope, "method": method} for method in _METHODS}
     routes = request.app.routes
     return [method for method in _METHODS if any(r.matches(scopes[method])[0] is Match.FULL for r in routes)]
+
+
+def _route_of(request: Request) -> str:
+    """As the log may have it: the path itself may be all that a URL's owner needs."""
+    return str(getattr(request.scope.get("route"), "path", "none"))
 
 
 def wrong(message: str, place: str, value: Any = None) -> BadRequest:
