@@ -80,7 +80,7 @@ def test_of_two_hundred_new_pictures_fifty_are_accepted_and_five_run_at_most(doo
             assert again.status_code == 200, again.text
     door.site.put_out("hold-work")
     (door.site.fuses / "work.held").unlink()
-    until(lambda: all(row["state"] == "completed" for row in door.site.rows("state")), "all fifty are made")
+    until(lambda: all(row["state"] == "completed" for row in door.site.rows("state")), "all fifty are made", 150)
     assert len(door.site.rows("state")) == 50
 
 
