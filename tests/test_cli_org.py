@@ -144,7 +144,7 @@ def test_what_is_removed_has_no_keys(tmp_path: Path, tables: Engine) -> None:
     assert owner(tables, first) is None
 
 
-@pytest.mark.parametrize("command", ["rotate", "remove"])
+@pytest.mark.parametrize("command", ["rotate", "remove", "webhook-secret"])
 def test_who_is_not_there_is_named(tmp_path: Path, command: str) -> None:
     ran = called(tmp_path, "org", command, "nobody")
     assert (ran.returncode, ran.stdout) == (1, "")
@@ -168,6 +168,7 @@ def test_no_secret_is_listed(tmp_path: Path, tables: Engine) -> None:
     assert found is not None
     said = called(tmp_path, "org", "list").stdout + called(tmp_path, "org", "list", "--json").stdout
     assert found.webhook_secret not in said
+    assert called(tmp_path, "org", "webhook-secret", "acme").stdout == f"{found.webhook_secret}\n"
 
 
 def test_a_group_without_a_command_is_wrong_use(tmp_path: Path) -> None:

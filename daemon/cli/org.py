@@ -105,6 +105,15 @@ def rotate(
     print(key)
 
 
+@commands.command("webhook-secret")
+def webhook_secret(name: NameArgument, config: ConfigOption = None) -> None:
+    """Prints what an organisation's callbacks are signed with (`Thumbd-Signature`)."""
+    found = ask_once(load(config), lambda c: organisations.get(c, name))
+    if found is None:
+        _fail_missing(name)
+    print(found.webhook_secret)
+
+
 @commands.command()
 def remove(name: NameArgument, config: ConfigOption = None) -> None:
     """Removes an organisation and its keys. Its jobs, videos and pictures stay."""
