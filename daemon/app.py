@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from daemon.catalogue import organisations
 from daemon.catalogue.signing import signer
-from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, StoreSettings, WebhooksSettings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher, Terms
 from daemon.errors import StoreFailure
@@ -42,7 +42,9 @@ from daemon.sources.http import Http
 from daemon.sources.ranges import Patience
 from daemon.sources.s3 import S3, Buckets
 from daemon.sources.vetting import Vetting
+from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
+from daemon.store.requests import Place
 from daemon.tables import QUEUED, STATES
 from daemon.task import Limits
 from daemon.threads import in_thread
@@ -82,18 +84,30 @@ def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metri
 
     schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
     said = settings.s3
-    endpoint = said.endpoint or f"https://s3.{said.region}.amazonaws.com"
-    scheme, _, host = endpoint.partition("://")
+    scheme, _, host = said.place.partition("://")
     # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
     return Sources(
         Files(roots, settings.max_bytes, settings.aliases),
         http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
         S3(
-            Buckets(endpoint, said.region, said.key, said.secret, said.buckets),
+            Buckets(said.place, said.region, said.key, said.secret, said.buckets),
             http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
         )
         if "s3" in settings.schemes
         else None,
+    )
+
+
+def build_store(settings: StoreSettings) -> Folder | Bucket:
+    """Where pictures are published."""
+    if not settings.url:
+        return Folder(settings.root)
+    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+    prefix, said = prefix.strip("/"), settings.s3
+    key, secret = said.key.get_secret_value(), said.secret.get_secret_value()
+    return Bucket(
+        Place(said.place, bucket, prefix and f"{prefix}/", said.region, key, secret),
+        settings.root,
     )
 
 
@@ -127,7 +141,7 @@ class Daemon:
         self.owner = new_ulid()
         self.metrics = Metrics()
         self._policy = Policy(attempts=settings.job.attempts, first_delay=settings.job.retry_delay)
-        self._store = Folder(settings.store.root)
+        self._store = build_store(settings.store)
         self._spool = Spool(settings.spool.root, self.owner, settings.spool.settle_seconds)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -143,7 +157,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Raises a Failure that says which setting keeps it from starting."""
-        bound, door = self._open()
+        bound, door = await in_thread(self._open)
         self._database = Database(open_engine(self._settings.database))
         self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
         self._dispatcher = Dispatcher(
@@ -181,7 +195,8 @@ class Daemon:
             self._store.check()
             self._spool.open()
         except StoreFailure as failure:
-            raise BadSettings(f"store.root: {failure.message}") from None
+            setting = "store.url" if self._settings.store.url else "store.root"
+            raise BadSettings(f"{setting}: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
         try:
@@ -195,7 +210,7 @@ class Daemon:
         http, limits = self._settings.http, self._settings.limits
         return Service(
             database=self._database,
-            root=self._store.root,
+            store=self._store,
             sources=self._dispatcher.sources,
             probe=self._probe,
             signer=await self._database.run(signer),
@@ -272,6 +287,7 @@ class Daemon:
             log.info("stopped", given_back=given_back)
         for caller in self._callers:
             await caller.close()
+        await in_thread(self._store.close)
         await in_thread(self._database.close)
         self._spool.close()
 
@@ -289,7 +305,7 @@ class Daemon:
             return (known.webhook_secret if known else webhooks.secret).encode() or None
 
         callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
-        delivery = Deliveries(self._database, self._store.root, self._box, self._endpoints(), deliveries.timeout)
+        delivery = Deliveries(self._database, self._store, self._box, self._endpoints(), deliveries.timeout)
         expiry = Expiry(self._database, self._store)
         self._callers = (callback, delivery)
 
@@ -332,9 +348,10 @@ class Daemon:
                 await self._recover()
 
     async def _sweep_stagings(self) -> None:
-        names = await in_thread(self._store.staging_names)
-        over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
-        await in_thread(self._store.sweep, over)
+        with contextlib.suppress(StoreFailure):  # it is swept the next time
+            names = await in_thread(self._store.staging_names)
+            over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
+            await in_thread(self._store.sweep, over)
 
     async def _sweep_often(self) -> None:
         keep = self._settings.retention
@@ -419,10 +436,10 @@ class Daemon:
         return self._troubles
 
     def _where(self) -> dict[str, str]:
-        folders = {"spool": self._settings.spool.root, "store": self._settings.store.root}
-        absolute = {name: str(Path(folder).resolve()) for name, folder in folders.items()}
+        store, spool = self._settings.store, self._settings.spool
         return {
-            **absolute,
+            "spool": str(spool.root.resolve()),
+            "store": store.url or str(store.root.resolve()),
             "device": self._workers[0].device,
             **({"device_note": self._workers[0].note} if self._workers[0].note else {}),
             "http": self._settings.http.base_url if self._settings.http.listen else "none",

@@ -30,7 +30,7 @@ from daemon.metrics import Metrics
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
 from daemon.sources import Opened, Sources
-from daemon.store.folder import Folder, Staging
+from daemon.store.protocol import Staging, Store
 from daemon.task import MAX_FILES, Limits, Task
 from daemon.threads import in_thread
 from daemon.worker.handle import Worker
@@ -61,7 +61,7 @@ class Dispatcher:
     def __init__(
         self,
         database: Database,
-        store: Folder,
+        store: Store,
         sources: Sources,
         workers: Sequence[Worker],
         metrics: Metrics,
@@ -289,7 +289,7 @@ class _Batch:
         if job.cache:
             staging = self._stagings[held.key]
             ask = partial(dispatcher.known_artifacts, held.org)
-            self._reused[held.key] = reused = await reuse(dispatcher.store, staging, job.outputs, recipes, ask)
+            self._reused[held.key] = reused = await reuse(staging, job.outputs, recipes, ask)
             self._metrics.cache_requests.labels("hit").inc(len(reused.outputs))
             self._metrics.cache_requests.labels("miss").inc(len(job.outputs) - len(reused.outputs))
             if len(reused.outputs) == len(job.outputs):

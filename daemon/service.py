@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, time
 from typing import TypeVar
 from urllib.parse import quote
@@ -30,6 +29,8 @@ from daemon.owed.promise import Promise
 from daemon.probe import Probe
 from daemon.register import look, register
 from daemon.sources import Sources
+from daemon.store.bucket import Bucket
+from daemon.store.folder import Folder
 from daemon.ulid import new_ulid
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Service:
     def __init__(
         self,
         database: Database,
-        root: Path,
+        store: Folder | Bucket,
         sources: Sources,
         probe: Probe,
         signer: Signer,
@@ -65,7 +66,7 @@ class Service:
         accepted: Callable[[], None],
         closed: Callable[[], str | None],
     ) -> None:
-        self.root = root
+        self.store = store
         self.terms = terms
         self.signer = signer
         self.metrics = metrics
@@ -201,8 +202,11 @@ class Service:
         return await self.ask(lambda c: artifacts.largest_thumbnail(c, video))
 
     def file_url(self, path: str, life: int | None = None) -> str:
-        """A signed URL of a published file, good for `life` seconds."""
+        """A signed URL of a published file, good for `life` seconds: the bucket's own where the store is one."""
         # Whole minutes, so that what is asked for twice is one picture to a browser's cache.
-        expires = (int(time()) + (life or self.terms.url_life)) // 60 * 60 + 60
+        begins, life = int(time()) // 60 * 60, (life or self.terms.url_life) // 60 * 60 + 60
+        if (url := self.store.url(path, begins, life)) is not None:
+            return url
+        expires = begins + life
         place = f"/files/{quote(path)}"
         return f"{self.terms.public_url}{place}?{self.signer.sign('GET', place, expires)}"

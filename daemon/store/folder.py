@@ -74,9 +74,14 @@ class Staging:
         with _store_failures(f"making {file}"):
             return os.open(self._path / file, _NEW_FOR_OTHERS, 0o644)
 
-    def adopt(self, file: str, published: Path) -> int:
-        """A file that was published before, once more: a link to it, or a copy where there can be none; its bytes.
-        Published files are replaced, never changed. Raises FileNotFoundError, and StoreFailure."""
+    def adopt(self, files: Mapping[str, str]) -> int:
+        """Files that were published before, once more: links to them, or copies where there can be none; their bytes
+        in all. `files`: their names here -> their places below the store's root. Published files are replaced, never
+        changed. Raises FileNotFoundError, and StoreFailure."""
+        root = self._path.parent.parent
+        return sum(self._adopt(file, root / published) for file, published in files.items())
+
+    def _adopt(self, file: str, published: Path) -> int:
         path = self._path / file
         with _store_failures(f"linking {file}", but=FileNotFoundError):
             for folder in reversed(Path(file).parents[:-1]):
@@ -214,6 +219,15 @@ class Folder:
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
 
+    def open(self, file: str) -> int:
+        """The descriptor of a published file, to be read, given as a path below the root. Raises FileNotFoundError, and
+        StoreFailure."""
+        with _store_failures(f"reading {file}", but=FileNotFoundError):
+            return os.open(self.root / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def url(self, file: str, begins: int, seconds: int) -> None:
+        """A URL of a published file that leads there without the daemon: there is none."""
+
     def expire(self, destination: str, files: Iterable[str], rewrite: Callable[[bytes], bytes | None]) -> None:
         """Removes published files, given as paths below the root, and folders of the destination that are empty then.
         `rewrite` makes of the manifest what is true afterwards, None where there is to be none; that is done first.
@@ -258,6 +272,9 @@ class Folder:
     def free_bytes(self) -> int:
         """Room that is left on the disk."""
         return shutil.disk_usage(self.root).free
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def check(self) -> None:
         """Raises StoreFailure unless the folder is there, or can be made, and takes files."""
