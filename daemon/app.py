@@ -287,7 +287,7 @@ class Daemon:
             log.info("stopped", given_back=given_back)
         for caller in self._callers:
             await caller.close()
-        await in_thread(self._store.close)
+        await self._store.close()
         await in_thread(self._database.close)
         self._spool.close()
 

@@ -53,7 +53,7 @@ async def check_machine(settings: Settings, console: Console) -> bool:
         say(format, library is not None, f"Pillow {PIL.__version__}, library {library or 'missing'}")
     say("workers", True, f"{settings.worker_processes} x {settings.worker_threads} threads on {cores()} cores")
     if settings.store.url:
-        say("store.url", *await in_thread(_bucket, settings.store))
+        say("store.url", *await _bucket(settings.store))
     for name, root in (("store.root", settings.store.root), ("spool.root", settings.spool.root)):
         try:
             Folder(root).check()
@@ -83,16 +83,16 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     return good
 
 
-def _bucket(settings: StoreSettings) -> tuple[bool, str]:
+async def _bucket(settings: StoreSettings) -> tuple[bool, str]:
     """Whether the bucket takes objects."""
     store = build_store(settings)
     try:
-        store.check()
+        await in_thread(store.check)
         return True, f"{settings.url} at {settings.s3.place} takes, lists and removes objects"
     except Failure as failure:
         return False, failure.message
     finally:
-        store.close()
+        await store.close()
 
 
 async def _door(http: HttpSettings) -> tuple[bool, str]:

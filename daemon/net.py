@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
@@ -116,15 +116,21 @@ class _Network(httpcore.AsyncNetworkBackend):
         await self._below.sleep(seconds)
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Read once: that takes a tenth of a second."""
+    context = httpcore.default_ssl_context()
+    context.load_default_certs()
+    return context
+
+
 def http_pool(allowed_private: Collection[str], *, reused: bool = True) -> httpcore.AsyncConnectionPool:
     """A client for `http` and `https` whose connections are vetted. Trusts the usual and the system's authorities.
     `reused`: whether a connection is kept for the next request; what may not be said twice should not go into one that
     the other side may just be closing."""
-    context = httpcore.default_ssl_context()
-    context.load_default_certs()
     network = _Network(Vetting(allowed_private))
     return httpcore.AsyncConnectionPool(
-        context, max_connections=None, max_keepalive_connections=None if reused else 0, network_backend=network
+        _authorities(), max_connections=None, max_keepalive_connections=None if reused else 0, network_backend=network
     )
 
 

@@ -169,7 +169,7 @@ class S3Bucket:
             }
         )
         path = f"/{self.bucket}/{_quoted(name)}"
-        canonical = f"GET\n{path}\n{query}\nhost:{urlsplit(self.origin).netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+        canonical = f"GET\n{path}\n{query}\nhost:{_host(self.origin)}\n\nhost\nUNSIGNED-PAYLOAD"
         signing = f"AWS4{self.secret}".encode()
         for part in scope:
             signing = hmac.digest(signing, part.encode(), "sha256")
@@ -282,6 +282,12 @@ def _headers(answer: httpcore.Response) -> dict[bytes, bytes]:
 
 def _is_done(answer: Answer) -> bool:
     return 200 <= answer.status < 300
+
+
+def _host(origin: str) -> str:
+    """As clients say it: without the port that is the scheme's own."""
+    parts = urlsplit(origin)
+    return parts.netloc.removesuffix({"http": ":80", "https": ":443"}[parts.scheme])
 
 
 def _quoted(name: str) -> str:

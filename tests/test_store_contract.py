@@ -1,5 +1,6 @@
 """What every store does, tried on each: a folder, a bucket of moto, and one of rclone, which checks signatures."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -36,9 +37,6 @@ class Tried:
     def publish(self, destination: str, files: dict[str, bytes] = NEWER, name: str = NAME) -> None:
         self.stage(files, name)
         self.store.publish(name, destination)
-
-    def remove(self, file: str) -> None:
-        self.store.expire("", [file], lambda manifest: manifest)
 
 
 def below(folder: str, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -77,7 +75,7 @@ def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tried]:
         with rclone(binary, tmp_path / "served") as port:
             bucket = Bucket(Place(f"http://127.0.0.1:{port}", "films", "", "us-east-1", KEY, SECRET), tmp_path / "s")
             yield Tried(bucket, lambda: files_in(tmp_path / "served" / "films"))
-    bucket.close()
+    asyncio.run(bucket.close())
     assert os.listdir(tmp_path / "s") == [] if (tmp_path / "s").exists() else True
 
 

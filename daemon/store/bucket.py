@@ -28,6 +28,7 @@ from daemon.job import MANIFEST
 from daemon.media_types import media_type
 from daemon.s3 import S3Bucket
 from daemon.store.requests import Place, Requests, store_failures
+from daemon.threads import in_thread
 
 STAGING = ".staging"
 _LONGEST_NAME = 768  # bytes up to the names of the files; S3 allows 1024 in all
@@ -96,7 +97,7 @@ class BucketStaging:
 
 
 class Bucket:
-    """The store in a bucket. `scratch`: a folder of this machine, for clips before they are put there, and for copies."""
+    """The store in a bucket. `scratch`: a folder of this machine, for clips that are written and for copies."""
 
     def __init__(self, place: Place, scratch: Path) -> None:
         self.place = place
@@ -238,9 +239,10 @@ class Bucket:
             self.requests.do(lambda objects: objects.delete(probe))
         self._well = monotonic(), failures
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends its connections; nothing is asked of it afterwards."""
-        self.requests.close()
+        await in_thread(self.requests.close)
+        await self._readers.pool.aclose()
 
 
 async def _copy(staged: str, target: str, objects: S3Bucket, name: str) -> None:

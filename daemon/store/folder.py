@@ -273,7 +273,7 @@ class Folder:
         """Room that is left on the disk."""
         return shutil.disk_usage(self.root).free
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing is held."""
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""What a store does, be it a folder or a bucket. All of it blocks, and may be called from any thread."""
+"""What a store does, be it a folder or a bucket. Its calls block, and may come from any thread."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -70,5 +70,5 @@ class Store(Protocol):
     def check(self) -> None:
         """Raises StoreFailure unless it takes files."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go of what it holds; nothing is asked of it afterwards."""
