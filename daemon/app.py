@@ -1,4 +1,4 @@
-"""The composition root: builds a daemon of the settings, runs it, and stops it in order."""
+"""A whole daemon: runs what is built of the settings, sees to it that all is well, and stops it in order."""
 
 import asyncio
 import contextlib
@@ -6,131 +6,50 @@ import os
 import socket
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from time import monotonic
 
 import structlog
 from sqlalchemy.exc import DBAPIError
-from starlette.types import ASGIApp
 
-from daemon.catalogue import organisations
+from daemon.build import (
+    build_box,
+    build_deliveries,
+    build_errands,
+    build_http_app,
+    build_probe,
+    build_promise,
+    build_sources,
+    build_store,
+    build_webhooks,
+    build_worker,
+    policy_of,
+    service_terms_of,
+    terms_of,
+)
 from daemon.catalogue.signing import signer
-from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, StoreSettings, WebhooksSettings
+from daemon.config import BadSettings, Settings
 from daemon.database import Database, open_engine
-from daemon.dispatch import Dispatcher, Terms
+from daemon.dispatch import Dispatcher
 from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import errands, table
-from daemon.jobs.retry import Policy
-from daemon.media.choice import Choice
+from daemon.means import Means
 from daemon.metrics import Metrics
-from daemon.owed.delivery import Deliveries, Endpoints
 from daemon.owed.expiry import Expiry
-from daemon.owed.promise import Promise
-from daemon.owed.runner import Backoff, Runner, Trade
-from daemon.owed.secrets import BadKey, box_of
-from daemon.owed.webhook import Webhooks
-from daemon.probe import Probe
 from daemon.service import Service
-from daemon.service import Terms as ServiceTerms
 from daemon.serving import listening_socket, serve
-from daemon.sources import Sources
-from daemon.sources.files import Files
-from daemon.sources.http import Http
-from daemon.sources.ranges import Patience
-from daemon.sources.s3 import S3, Buckets
-from daemon.sources.vetting import Vetting
-from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
-from daemon.store.requests import Place
 from daemon.tables import QUEUED, STATES
-from daemon.task import Limits
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
-from daemon.worker.handle import Watch, Worker
 
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
-_EXPIRIES = 2  # at once
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
-
-
-def build_worker(settings: Settings, metrics: Metrics | None = None) -> Worker:
-    """A worker process, not yet started."""
-
-    def exited(reason: str) -> None:
-        if metrics is not None:
-            metrics.worker_exits.labels(reason).inc()
-
-    choice = Choice(settings.device, settings.gpu.resize, settings.gpu.jpeg_pixels)
-    return Worker(str(choice), Watch(settings.job.stall, settings.job.timeout), exited)
-
-
-def build_sources(settings: SourcesSettings, roots: Sequence[Path] | None, metrics: Metrics | None = None) -> Sources:
-    """What may be read. `roots`: None for the user's own rights to files."""
-    patience = Patience(settings.connect_seconds, settings.silence_seconds, settings.piece_seconds, settings.tries)
-
-    def http(vetting: Vetting, label: str | None = None) -> Http:
-        def counted(scheme: str, outcome: str, received: int) -> None:
-            if metrics is not None:
-                metrics.source_requests.labels(label or scheme, outcome).inc()
-                metrics.source_received.labels(label or scheme).inc(received)
-
-        return Http(vetting, settings.max_bytes, settings.whole_bytes, settings.kept_bytes, patience, counted)
-
-    schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
-    said = settings.s3
-    scheme, _, host = said.place.partition("://")
-    # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
-    return Sources(
-        Files(roots, settings.max_bytes, settings.aliases),
-        http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
-        S3(
-            Buckets(said.place, said.region, said.key, said.secret, said.buckets),
-            http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
-        )
-        if "s3" in settings.schemes
-        else None,
-    )
-
-
-def build_store(settings: StoreSettings) -> Folder | Bucket:
-    """Where pictures are published."""
-    if not settings.url:
-        return Folder(settings.root)
-    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
-    prefix, said = prefix.strip("/"), settings.s3
-    key, secret = said.key.get_secret_value(), said.secret.get_secret_value()
-    return Bucket(
-        Place(said.place, bucket, prefix and f"{prefix}/", said.region, key, secret),
-        settings.root,
-    )
-
-
-def build_probe(settings: Settings) -> Probe:
-    """Looks at sources in a worker of its own, not yet started."""
-    return Probe(build_worker(settings.model_copy(update={"device": "cpu"})))
-
-
-def terms_of(settings: Settings, owner: str) -> Terms:
-    background = bytes.fromhex(settings.store.background[1:])
-    return Terms(
-        owner=owner,
-        lease=settings.job.lease,
-        beat=min(1.0, settings.job.lease / 3),
-        riders=settings.job.riders,
-        threads=settings.worker_threads,
-        background=(background[0], background[1], background[2]),
-        limits=Limits(
-            pictures=settings.job.pictures,
-            held_bytes=settings.job.held_bytes,
-            decoded_bytes=settings.job.decoded_bytes,
-        ),
-    )
 
 
 class Daemon:
@@ -140,7 +59,7 @@ class Daemon:
         self._settings = settings
         self.owner = new_ulid()
         self.metrics = Metrics()
-        self._policy = Policy(attempts=settings.job.attempts, first_delay=settings.job.retry_delay)
+        self._policy = policy_of(settings)
         self._store = build_store(settings.store)
         self._spool = Spool(settings.spool.root, self.owner, settings.spool.settle_seconds)
         self._stopping = asyncio.Event()
@@ -157,30 +76,31 @@ class Daemon:
 
     async def run(self) -> None:
         """Raises a Failure that says which setting keeps it from starting."""
+        settings = self._settings
         bound, door = await in_thread(self._open)
-        self._database = Database(open_engine(self._settings.database))
-        self._workers = [build_worker(self._settings, self.metrics) for _ in range(self._settings.worker_processes)]
-        self._dispatcher = Dispatcher(
+        self._database = Database(open_engine(settings.database))
+        self._workers = [build_worker(settings, self.metrics) for _ in range(settings.worker_processes)]
+        self._sources = build_sources(settings.sources, settings.sources.roots, self.metrics)
+        means = Means(
             database=self._database,
             store=self._store,
-            sources=build_sources(self._settings.sources, self._settings.sources.roots, self.metrics),
-            workers=self._workers,
+            sources=self._sources,
             metrics=self.metrics,
             policy=self._policy,
-            terms=terms_of(self._settings, self.owner),
+            terms=terms_of(settings, self.owner),
             settled=self._settled,
         )
-        self._promise = Promise(self._box.seal, self._settings.webhooks.enabled, self._endpoints().refusal_of)
+        self._dispatcher = Dispatcher(means, self._workers)
+        self._promise = build_promise(settings, self._box)
         self._inbox = Inbox(
-            self._spool,
-            self._database,
-            self.metrics,
-            self._settings.spool.scan_seconds,
-            self._accepted,
-            self._promise,
+            self._spool, self._database, self.metrics, settings.spool.scan_seconds, self._accepted, self._promise
         )
-        self._probe = build_probe(self._settings)
-        self._errands = self._build_errands()
+        self._probe = build_probe(settings)
+        callback = build_webhooks(settings.webhooks, self._database)
+        delivery = build_deliveries(settings.deliveries, self._database, self._store, self._box)
+        expiry = Expiry(self._database, self._store)
+        self._callers = (callback, delivery)
+        self._errands = build_errands(settings, self._database, self.metrics, self.owner, callback, delivery, expiry)
         try:
             # The first worker shows whether the wanted device is there at all.
             await self._workers[0].start()
@@ -199,32 +119,23 @@ class Daemon:
             raise BadSettings(f"{setting}: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
-        try:
-            self._box = box_of(self._settings.secrets.key, self._settings.secrets.key_file)
-        except BadKey as bad:
-            raise BadSettings(bad.message) from None
+        self._box = build_box(self._settings)
         bound = _socket("metrics.listen", self._settings.metrics.listen)
         return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
 
     async def _front_door(self) -> Service:
-        http, limits = self._settings.http, self._settings.limits
         return Service(
             database=self._database,
             store=self._store,
-            sources=self._dispatcher.sources,
+            sources=self._sources,
             probe=self._probe,
             signer=await self._database.run(signer),
             metrics=self.metrics,
-            terms=ServiceTerms(http.base_url, http.url_life, limits.model_dump()),
+            terms=service_terms_of(self._settings),
             promise=self._promise,
             accepted=self._accepted,
             closed=lambda: self._inbox.paused,
         )
-
-    def _http_app(self, service: Service) -> ASGIApp:
-        from daemon.api.app import http_app  # here: it takes half a second, and those without an API need none of it
-
-        return http_app(service, self._settings.hesedvid.fit)
 
     async def _serve(self, bound: socket.socket, door: socket.socket | None) -> None:
         self.metrics.build_info.labels(version("thumbd"), self._workers[0].ffmpeg, "").set(1)
@@ -238,7 +149,7 @@ class Daemon:
             asyncio.create_task(chore, name=name)
             for name, chore in {
                 "health": serve(app, bound),
-                **({"http": serve(self._http_app(service), door)} if door else {}),
+                **({"http": serve(build_http_app(self._settings, service), door)} if door else {}),
                 "look": self._look(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
@@ -290,39 +201,6 @@ class Daemon:
         await self._store.close()
         await in_thread(self._database.close)
         self._spool.close()
-
-    # What is owed.
-
-    def _endpoints(self) -> Endpoints:
-        said = self._settings.deliveries
-        return Endpoints(said.enabled, said.endpoints, said.allowed_hosts, said.plain_hosts)
-
-    def _build_errands(self) -> Runner:
-        webhooks, deliveries = self._settings.webhooks, self._settings.deliveries
-
-        async def secret_of(org: str) -> bytes | None:
-            known = await self._database.run(lambda c: organisations.get(c, org))
-            return (known.webhook_secret if known else webhooks.secret).encode() or None
-
-        callback = Webhooks(self._database, webhooks.allowed_hosts, webhooks.timeout, secret_of, {})
-        delivery = Deliveries(self._database, self._store, self._box, self._endpoints(), deliveries.timeout)
-        expiry = Expiry(self._database, self._store)
-        self._callers = (callback, delivery)
-
-        def backoff(said: WebhooksSettings | DeliveriesSettings) -> Backoff:
-            return Backoff(said.attempts, said.first_delay, said.longest_delay)
-
-        return Runner(
-            self._database,
-            self.metrics,
-            self.owner,
-            {
-                "callback": Trade(callback.pay, webhooks.at_once, backoff(webhooks)),
-                "delivery": Trade(delivery.pay, deliveries.at_once, backoff(deliveries)),
-                "expiry": Trade(expiry.pay, _EXPIRIES, Backoff()),
-            },
-            self._settings.job.lease,
-        )
 
     def _accepted(self) -> None:
         self._dispatcher.wake()

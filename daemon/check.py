@@ -15,7 +15,7 @@ from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from daemon.app import build_store, build_worker
+from daemon.build import build_store, build_worker
 from daemon.catalogue import organisations
 from daemon.config import HttpSettings, Settings, StoreSettings, cores
 from daemon.database import open_engine

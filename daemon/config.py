@@ -35,6 +35,14 @@ Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
 
 
+def _check_hosts(said: tuple[str, ...]) -> tuple[str, ...]:
+    Hosts(said)
+    return said
+
+
+HostPatterns = Annotated[tuple[str, ...], AfterValidator(_check_hosts)]
+
+
 def _text(said: object) -> object:
     if not isinstance(said, str | SecretStr):
         raise ValueError("write it as text")  # without saying what it is
@@ -117,8 +125,8 @@ class SourcesSettings(_Section):
     max_bytes: Count = 1 << 40
     aliases: dict[str, Path] = {}
     schemes: tuple[Literal["https", "http", "s3"], ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    private_hosts: tuple[str, ...] = ()
+    allowed_hosts: HostPatterns = ()
+    private_hosts: HostPatterns = ()
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
     whole_bytes: Bytes = 16 << 20
     kept_bytes: Annotated[int, Field(ge=1 << 20)] = 16 << 20
@@ -134,12 +142,6 @@ class SourcesSettings(_Section):
         for begin in said:
             if not re.fullmatch(r"[a-z0-9+.-]+://[^?#]*/", begin):
                 raise ValueError(f'write how URLs begin, up to a slash, as in "https://cdn.example/", not {begin!r}')
-        return said
-
-    @field_validator("allowed_hosts", "private_hosts")
-    @classmethod
-    def _hosts(cls, said: tuple[str, ...]) -> tuple[str, ...]:
-        Hosts(said)
         return said
 
 
@@ -199,7 +201,7 @@ class HesedVidSettings(_Section):
 
 class WebhooksSettings(_Section):
     enabled: bool = True
-    allowed_hosts: tuple[str, ...] = ()
+    allowed_hosts: HostPatterns = ()
     secret: Annotated[str, Field(repr=False)] = ""
     timeout: Positive = 10.0
     at_once: Count = 16
@@ -210,9 +212,9 @@ class WebhooksSettings(_Section):
 
 class DeliveriesSettings(_Section):
     enabled: bool = True
-    endpoints: tuple[str, ...] = ("*.amazonaws.com", "storage.googleapis.com", "*.blob.core.windows.net")
-    allowed_hosts: tuple[str, ...] = ()
-    plain_hosts: tuple[str, ...] = ()
+    endpoints: HostPatterns = ("*.amazonaws.com", "storage.googleapis.com", "*.blob.core.windows.net")
+    allowed_hosts: HostPatterns = ()
+    plain_hosts: HostPatterns = ()
     timeout: Positive = 60.0
     at_once: Count = 4
     attempts: Count = 8

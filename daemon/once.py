@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from daemon.app import build_sources, build_worker, terms_of
+from daemon.batch import report_of
+from daemon.build import build_sources, build_worker, terms_of
 from daemon.config import Settings
-from daemon.dispatch import report_of
 from daemon.errors import BadJob, Failure
 from daemon.job import MANIFEST, Job
 from daemon.owed.promise import refuse_owing

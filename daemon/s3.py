@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-import httpcore
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from daemon.errors import StoreFailure, TargetFailure, TargetRefused
-from daemon.net import AddressRefused, reason_of
+from daemon.net import FAILED, AddressRefused, Answer, Client, reason_of
 from daemon.threads import in_thread
 
 PART = 8 << 20  # bytes; S3 wants 5 MiB at least
@@ -35,9 +34,11 @@ _PASSING_CODES = frozenset({"SlowDown", "RequestTimeout", "OperationAborted", "R
 
 
 @dataclass(frozen=True)
-class Answer:
+class Said:
+    """An answer that was heard."""
+
     status: int
-    headers: Mapping[bytes, bytes]
+    headers: Mapping[str, str]
     body: bytes = b""
 
     @property
@@ -64,7 +65,7 @@ class S3Bucket:
     """`origin`: such as `https://s3.eu-west-2.amazonaws.com`; the bucket's name comes first in the path. `headers` go
     with every object. `timeout`: seconds without any progress."""
 
-    pool: httpcore.AsyncConnectionPool
+    client: Client
     origin: str
     bucket: str
     region: str
@@ -92,10 +93,10 @@ class S3Bucket:
     async def get(self, name: str) -> Object | None:
         """What an object holds; None where there is none. Raises TargetFailure, TargetRefused."""
         async with self.stream("GET", name, {}) as answer:
-            data = b"".join([chunk async for chunk in answer.aiter_stream()])
-            told = Answer(answer.status, _headers(answer), data)
+            data = b"".join([chunk async for chunk in answer.body])
+            told = Said(answer.status, answer.headers, data)
         if told.status == 200:
-            return Object(data, told.headers.get(b"etag", b"").decode("latin-1"))
+            return Object(data, told.headers.get("etag", ""))
         if told.code == "NoSuchKey":
             return None
         raise self._failure(told)
@@ -105,10 +106,10 @@ class S3Bucket:
         StoreFailure."""
         async with self.stream("GET", name, {}) as answer:
             if answer.status == 200:
-                async for chunk in answer.aiter_stream():
+                async for chunk in answer.body:
                     await in_thread(_write, descriptor, chunk)
                 return True
-            told = Answer(answer.status, _headers(answer), await answer.aread())
+            told = Said(answer.status, answer.headers, b"".join([chunk async for chunk in answer.body]))
         if told.code == "NoSuchKey":
             return False
         raise self._failure(told)
@@ -188,7 +189,7 @@ class S3Bucket:
             for number, offset in enumerate(range(0, size, part), 1):
                 data = await self._read(descriptor, offset, min(part, size - offset))
                 answer = await self._ask("PUT", name, f"partNumber={number}&{upload}", {}, data)
-                tags.append(answer.headers.get(b"etag", b"").decode("latin-1"))
+                tags.append(answer.headers.get("etag", ""))
             listed = "".join(
                 f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(tag)}</ETag></Part>"
                 for number, tag in enumerate(tags, 1)
@@ -219,16 +220,16 @@ class S3Bucket:
         headers: Mapping[str, str],
         body: bytes = b"",
         allowed: tuple[int, ...] = (),
-    ) -> Answer:
+    ) -> Said:
         """One signed request, whose answer may also have an `allowed` status. Raises TargetFailure, or TargetRefused
         where it will be refused for ever."""
         async with self.stream(method, name, headers, query, body) as answer:
             heard = b""
-            async for chunk in answer.aiter_stream():
+            async for chunk in answer.body:
                 heard += chunk
                 if len(heard) > _HEARD:
                     break
-            told = Answer(answer.status, _headers(answer), heard)
+            told = Said(answer.status, answer.headers, heard)
         # The end of an upload in parts, and a copy, may be answered 200 and be an error all the same.
         if _is_done(told) and not told.code:
             return told
@@ -239,32 +240,29 @@ class S3Bucket:
     @asynccontextmanager
     async def stream(
         self, method: str, name: str, headers: Mapping[str, str], query: str = "", body: bytes = b""
-    ) -> AsyncIterator[httpcore.Response]:
+    ) -> AsyncIterator[Answer]:
         """The answer to a signed request, whatever it is, as it comes. Raises TargetFailure, TargetRefused."""
         url = f"{self.origin}/{self.bucket}" + (f"/{_quoted(name)}" if name else "") + (f"?{query}" if query else "")
         signed = await in_thread(self._signed, method, url, headers, body)
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), self.timeout)
         try:
-            async with self.pool.stream(
-                method, url, headers=signed, content=body, extensions={"timeout": timeout}
-            ) as answer:
+            async with self.client.ask(method, url, signed, body, silence=self.timeout) as answer:
                 yield answer
         except AddressRefused as refused:
             raise TargetRefused(f"{refused.message} (setting deliveries.allowed_hosts)") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError) as error:
+        except FAILED as error:
             raise TargetFailure(reason_of(error)) from error
 
-    def _failure(self, told: Answer) -> TargetFailure:
+    def _failure(self, told: Said) -> TargetFailure:
         said = f"answered {told.status}" + (f" {told.code}" if told.code else "")
-        if (region := told.headers.get(b"x-amz-bucket-region", b"").decode("latin-1")) and region != self.region:
+        if (region := told.headers.get("x-amz-bucket-region", "")) and region != self.region:
             return TargetRefused(f"{said}: the bucket's region is {region[:40]!r}, not {self.region!r}")
         passing = told.status in (408, 425, 429) or told.status >= 500 or told.status < 300
         return (TargetFailure if passing or told.code in _PASSING_CODES else TargetRefused)(said)
 
-    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+    def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         request = AWSRequest(method, url, headers=dict(headers), data=body)
         S3SigV4Auth(Credentials(self.key, self.secret), "s3", self.region).add_auth(request)
-        return [(name.encode(), value.encode()) for name, value in request.headers.items()]
+        return dict(request.headers.items())
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -276,11 +274,7 @@ def _write(descriptor: int, data: bytes) -> None:
         raise StoreFailure(f"writing a copy of a published file failed: {error.strerror}") from error
 
 
-def _headers(answer: httpcore.Response) -> dict[bytes, bytes]:
-    return {name.lower(): value for name, value in answer.headers}
-
-
-def _is_done(answer: Answer) -> bool:
+def _is_done(answer: Said) -> bool:
     return 200 <= answer.status < 300
 
 

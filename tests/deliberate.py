@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from daemon import errors
+from daemon import errors, net
 from daemon.media import (
     av1,
     best,
@@ -41,7 +41,7 @@ from daemon.media import (
 from daemon.media.device import Unfit
 from daemon.media.select import Stamp
 from daemon.media.surface import Surface
-from daemon.sources import blocks, http, ranges, vetting
+from daemon.sources import blocks, http, ranges
 from daemon.worker import answers
 from kernels import hdr, resize
 from kernels.orientation import UPRIGHT, Orientation
@@ -272,8 +272,8 @@ FAULTS = (
     Fault("bits of deep samples not where they are", _around(resize, "_affine", _unshifted), KERNEL),
     Fault("windows from the first corner", _around(resize, "_lying_window", _first_corner), KERNEL),
     # Sources that are elsewhere
-    Fault("addresses not vetted", _set(vetting.Vetting, "address", lambda *_: None), ADDRESSES),
-    Fault("any address is public", _set(vetting, "is_public", lambda _: True), ADDRESSES),
+    Fault("addresses not vetted", _set(net.Reach, "check", lambda *_: None), ADDRESSES),
+    Fault("any address is public", _set(net, "is_public", lambda _: True), ADDRESSES),
     Fault("a file may change", _set(http._Version, "is_of", lambda *_: True), REMOTE),
     Fault("queries shown", _set(errors, "shown", lambda source: source), REMOTE),
     Fault("broken pieces not gone on with", _set(ranges, "insist", _once), REMOTE),

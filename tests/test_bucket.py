@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpcore
 import pytest
 from botocore import auth
 from botocore.auth import S3SigV4QueryAuth
@@ -25,6 +24,7 @@ from test_store_contract import MIXED, NAME, NEWER, OLDER, Tried
 
 from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
+from daemon.net import Answer
 from daemon.s3 import S3Bucket
 from daemon.store.bucket import Bucket
 from daemon.store.requests import Place
@@ -104,8 +104,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[object, Any]:
     @asynccontextmanager
     async def watched_stream(
         self: S3Bucket, method: str, name: str, headers: Mapping[str, str], query: str = "", body: bytes = b""
-    ) -> AsyncIterator[httpcore.Response]:
-        if (watcher := watched.get(self.pool)) is not None:
+    ) -> AsyncIterator[Answer]:
+        if (watcher := watched.get(self.client)) is not None:
             await watcher.before()
         async with stream(self, method, name, headers, query, body) as answer:
             if watcher is not None:
@@ -116,8 +116,8 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> dict[object, Any]:
     return watched
 
 
-def pool_of(bucket: Bucket) -> object:
-    return bucket.requests._objects.pool
+def client_of(bucket: Bucket) -> object:
+    return bucket.requests._objects.client
 
 
 class Dying:
@@ -170,7 +170,7 @@ def test_an_interrupted_publication_is_brought_to_its_end_elsewhere(
             bench.tried().publish("film", OLDER, "older.1")
         first = bench.tried()
         first.stage()
-        watch[pool_of(first.store)] = dying = Dying(nth, done)  # type: ignore[arg-type]
+        watch[client_of(first.store)] = dying = Dying(nth, done)  # type: ignore[arg-type]
         try:
             first.store.publish(NAME, "film")
         except Crash:
@@ -193,7 +193,7 @@ def _requests(existing: bool) -> int:
 def sleeper(bench: Bench, watch: dict[object, Any], nth: int) -> tuple[Sleeping, threading.Thread, list[BaseException]]:
     """One who has come to his nth request of the publication, or to its end."""
     bucket = bench.machine()
-    watch[pool_of(bucket)] = sleeping = Sleeping(nth)
+    watch[client_of(bucket)] = sleeping = Sleeping(nth)
     failed: list[BaseException] = []
 
     def publish() -> None:

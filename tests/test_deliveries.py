@@ -20,7 +20,7 @@ from listener import Call, always, listening
 from daemon import s3
 from daemon.errors import TargetFailure, TargetRefused
 from daemon.jobs import errands, table
-from daemon.net import http_pool
+from daemon.net import Client, Reach
 from daemon.report import Report
 from daemon.s3 import S3Bucket
 
@@ -206,7 +206,7 @@ def test_nothing_is_delivered_to_hosts_nobody_allowed(site: Site, clip: Clip, al
             )
             if allowed:
                 [failed] = wait_for(site, name, "failed")
-                assert "no public address" in (failed.message or "")
+                assert "in the public network" in (failed.message or "")
             else:
                 error = site.report(name, "failed").error
                 assert error is not None and "deliveries.endpoints" in error.message
@@ -293,7 +293,7 @@ def test_a_drain_gives_deliveries_back(site: Site, clip: Clip, server: Moto) -> 
 
 def bucket(port: int, **keys: Any) -> S3Bucket:
     said = {"region": "us-east-1", "key": KEY, "secret": SECRET, **keys}
-    return S3Bucket(http_pool(["127.0.0.1"]), f"http://127.0.0.1:{port}", "films", **said)
+    return S3Bucket(Client(Reach(["127.0.0.1"])), f"http://127.0.0.1:{port}", "films", **said)
 
 
 def put(to: S3Bucket, name: str, file: Path) -> None:
@@ -302,7 +302,7 @@ def put(to: S3Bucket, name: str, file: Path) -> None:
             with file.open("rb") as data:
                 await to.put(name, data.fileno(), "video/mp4")
         finally:
-            await to.pool.aclose()
+            await to.client.close()
 
     asyncio.run(whole())
 

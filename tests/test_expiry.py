@@ -101,7 +101,7 @@ def test_kill_9_while_files_are_removed(site: Site, clip: Clip) -> None:
         site.drop(job_of(clip, *outputs, id=str(number), destination=f"{number}/film"), f"{number}.json")
         if "rename" in place:  # the manifest's own publication renames it too
             with site.daemon(
-                "import asyncio, daemon.app\ndaemon.app.Expiry.pay = lambda *given: asyncio.Event().wait()\n"
+                "import asyncio, daemon.owed.expiry as over\nover.Expiry.pay = lambda *given: asyncio.Event().wait()\n"
             ) as daemon:
                 site.report(str(number))
             site.light("now")

@@ -14,7 +14,7 @@ import pytest
 import standin
 from deliberate import ENVIRONMENT
 
-from daemon.app import build_worker
+from daemon.build import build_worker
 from daemon.config import GpuSettings, Settings
 from daemon.errors import DeviceMissing
 from daemon.media import cupy_card, nvidia

@@ -282,10 +282,10 @@ WRONG: dict[str, tuple[Callable[[Answer], object], type[Failure], str]] = {
         "other parts",
     ),
     "too large": (lambda answer: answer.part(total=len(FILM) + 1), SourceRefused, "3000001 bytes, 3000000 are allowed"),
-    "no HTTP": (lambda answer: answer.wfile.write(b"SSH-2.0-OpenSSH_9\r\n"), SourceUnreadable, "broke"),
+    "no HTTP": (lambda answer: answer.wfile.write(b"SSH-2.0-OpenSSH_9\r\n\r\n"), SourceUnreadable, "broke"),
     "silent": (lambda answer: setattr(answer, "close_connection", True), SourceUnreadable, "broke"),
     "cut off at once": (lambda answer: answer.part(cut=0), SourceUnreadable, "broke"),
-    "endless header": (lambda answer: answer.part(X="x" * 100_000), SourceUnreadable, "broke"),
+    "endless header": (lambda answer: answer.part(X="x" * 200_000), SourceUnreadable, "broke"),
 }
 
 
@@ -440,7 +440,7 @@ def authority(monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
     authority = trustme.CA()
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
+    monkeypatch.setattr("daemon.net.trusted", lambda: context)
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more))
     return authority

@@ -17,7 +17,7 @@ from clips import RECIPES, Recipe, make
 from film_server import Answer, FilmServer
 from test_worker import BAD_WORKER, stills
 
-from daemon.app import build_sources
+from daemon.build import build_sources
 from daemon.config import SourcesSettings
 from daemon.errors import Failure, SourceUnreadable, WorkerLied, WorkerStalled, WorkerTimeout
 from daemon.job import Job

@@ -72,8 +72,7 @@ async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mappi
     except BaseException:
         await answering.aclose()
         raise
-    told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-    kept = {name: told[name] for name in _ANSWERS if name in told}
+    kept = {name: answer.headers[name] for name in _ANSWERS if name in answer.headers}
     has_body = request.method == "GET" and answer.status in (200, 206)
     if not has_body:
         await answering.aclose()
@@ -83,7 +82,7 @@ async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mappi
 
     async def body() -> AsyncIterator[bytes]:
         async with answering:
-            async for chunk in answer.aiter_stream():
+            async for chunk in answer.body:
                 yield chunk
 
     return StreamingResponse(body(), answer.status, headers={**headers, **kept}, media_type=_type_of(path))

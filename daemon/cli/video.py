@@ -10,7 +10,7 @@ import typer
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection
 
-from daemon.app import build_probe, build_sources
+from daemon.build import build_probe, build_sources
 from daemon.catalogue import organisations, videos
 from daemon.catalogue.organisations import DEFAULT, Organisation
 from daemon.catalogue.videos import CHANNEL, Video

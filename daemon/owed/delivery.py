@@ -1,6 +1,5 @@
 """Deliveries: the published files of a job, or of one of its outputs, to a bucket of the one who asked for them."""
 
-import fnmatch
 import json
 import os
 import re
@@ -11,13 +10,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from daemon.addresses import Hosts
 from daemon.database import Database
 from daemon.errors import TargetRefused
 from daemon.job import MANIFEST
 from daemon.jobs import table
 from daemon.jobs.errands import Errand
 from daemon.media_types import media_type
-from daemon.net import http_pool, is_named
+from daemon.net import PORTS, Client, Reach
 from daemon.owed.azure import AzureContainer, azure_store
 from daemon.owed.secrets import Box
 from daemon.report import Report
@@ -38,8 +38,8 @@ class Bucket(Protocol):
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Which hosts may be delivered to. `allowed`: patterns such as `*.amazonaws.com`; `allowed_hosts` are allowed too,
-    and may have private addresses; `plain_hosts` are spoken to without TLS."""
+    """Which hosts may be delivered to, as `Hosts` writes them. `allowed_hosts` are allowed too, and may have private
+    addresses; `plain_hosts` are spoken to without TLS."""
 
     enabled: bool
     allowed: tuple[str, ...]
@@ -50,11 +50,10 @@ class Endpoints:
         """Why nothing may be delivered there; None where it may."""
         if not self.enabled:
             return "this daemon delivers nothing (setting deliveries.enabled)"
-        scheme, host, _ = _origin(target)
-        named = is_named(host, self.allowed_hosts)
-        if not named and not any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.allowed):
+        scheme, host, port, _ = _origin(target)
+        if not Hosts([*self.allowed, *self.allowed_hosts]).has(host, port):
             return f"host {host!r} is not among those that may be delivered to (setting deliveries.endpoints)"
-        if scheme == "http" and not is_named(host, self.plain_hosts):
+        if scheme == "http" and not Hosts(self.plain_hosts).has(host, port):
             return f"host {host!r} may only be spoken to by https (setting deliveries.plain_hosts)"
         return None
 
@@ -62,20 +61,20 @@ class Endpoints:
         """Scheme, host and port. Raises TargetRefused."""
         if why := self.refusal_of(target):
             raise TargetRefused(why)
-        scheme, host, rest = _origin(target)
-        return f"{scheme or ('http' if is_named(host, self.plain_hosts) else 'https')}://{rest}"
+        scheme, host, port, rest = _origin(target)
+        return f"{scheme or ('http' if Hosts(self.plain_hosts).has(host, port) else 'https')}://{rest}"
 
 
-def _origin(target: Target) -> tuple[str, str, str]:
-    """The scheme, "" where none is given; the host, as it is compared; and host and port as they are said."""
+def _origin(target: Target) -> tuple[str, str, int, str]:
+    """The scheme, "" where none is given; host and port, as they are compared; and both as they are said."""
     if target.scheme == "gs":
-        return "https", _GOOGLE, _GOOGLE
+        return "https", _GOOGLE, 443, _GOOGLE
     if target.is_azure:
         host = f"{target.key}.blob.core.windows.net"
-        return "https", host, host
+        return "https", host, 443, host
     said = target.endpoint or (f"s3.{target.region}.amazonaws.com" if target.region else "s3.amazonaws.com")
     parts = urlsplit(said if "://" in said else f"//{said}")
-    return parts.scheme, (parts.hostname or "").rstrip("."), parts.netloc
+    return parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme or "https"], parts.netloc
 
 
 def region_of(target: Target, host: str) -> str:
@@ -94,7 +93,7 @@ class Deliveries:
         self._box = box
         self._endpoints = endpoints
         self._timeout = timeout
-        self._pool = http_pool(endpoints.allowed_hosts)
+        self._client = Client(Reach(endpoints.allowed_hosts))
 
     async def pay(self, errand: Errand) -> str:
         """Delivers all files that it speaks of, each anew. Raises TargetFailure, TargetRefused, StoreFailure."""
@@ -139,7 +138,7 @@ class Deliveries:
             "Cache-Control": target.cache_control,
         }
         return S3Bucket(
-            self._pool,
+            self._client,
             origin,
             target.bucket,
             region_of(target, urlsplit(origin).hostname or ""),
@@ -150,7 +149,7 @@ class Deliveries:
         )
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        await self._client.close()
 
 
 def files_of(report: Report, destination: str, output: str | None) -> Sequence[tuple[str, str]]:

@@ -9,14 +9,13 @@ from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
-import httpcore
 from sqlalchemy import Connection
 
 from daemon.database import Database
 from daemon.errors import TargetFailure, TargetRefused
 from daemon.jobs import errands, table
 from daemon.jobs.errands import Errand
-from daemon.net import AddressRefused, http_pool, reason_of
+from daemon.net import FAILED, AddressRefused, Client, Reach, reason_of
 
 _PASSING = (408, 425, 429)
 
@@ -69,7 +68,7 @@ class Webhooks:
         self._timeout = timeout
         self._secret_of = secret_of
         self._renderers = {"": report_as_json, **renderers}
-        self._pool = http_pool(allowed_hosts, reused=False)
+        self._client = Client(Reach(allowed_hosts), reused=False)
 
     async def pay(self, errand: Errand) -> str:
         """Posts it. Raises TargetFailure, or TargetRefused where there is no use in saying it again."""
@@ -96,21 +95,19 @@ class Webhooks:
         raise TargetFailure(f"answered {status}" + (": redirects are not followed" if 300 <= status < 400 else ""))
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        said = [(name.encode(), value.encode()) for name, value in headers.items()]
-        timeout = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._pool.stream("POST", url, headers=said, content=body, extensions={"timeout": timeout}) as answer,
+                self._client.ask("POST", url, headers, body, silence=self._timeout) as answer,
             ):
                 return answer.status  # and whatever else it says is not listened to
         except AddressRefused as refused:
             raise TargetRefused(f"{refused.message} (setting webhooks.allowed_hosts)") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, TimeoutError) as error:
+        except FAILED as error:
             raise TargetFailure(reason_of(error)) from error
 
     async def close(self) -> None:
-        await self._pool.aclose()
+        await self._client.close()
 
 
 def signed(body: bytes, timestamp: int, secret: bytes | None) -> dict[str, str]:

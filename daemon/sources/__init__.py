@@ -2,7 +2,7 @@
 
 choose.py    from a job's text to an open source: `Sources.open`
 files.py     files below the roots, and what is at hand by an alias
-vetting.py   which URLs may be read, and which addresses their hosts may have
+vetting.py   which URLs may be read
 http.py      files of servers; s3.py  files in buckets, which are that too
 remote.py    what a worker is given of them: reads that are answered
 blocks.py    random reads in few requests and little memory

@@ -1,37 +1,31 @@
-"""Files behind `https://` and `http://`, in pieces. Nothing of the environment is used: no proxies, no passwords.
+"""Files behind `https://` and `http://`, in pieces.
 
 A server that sends no parts of files is read whole where the file is small. A file that changes while it is read is an
 error: its tag goes along with every request, and what comes back is compared.
 """
 
 import re
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from typing import TypeVar
+from urllib.parse import urljoin
 
-from aiohttp import (
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-)
-from yarl import URL
+import httpcore
 
 from daemon.errors import SourceChanged, SourceEmpty, SourceFailure, SourceMissing, SourceRefused, SourceUnreadable
+from daemon.net import FAILED, AddressRefused, Answer, Client
 from daemon.sources.opened import Opened
 from daemon.sources.ranges import Patience, Take, insist, limited
 from daemon.sources.remote import Counted, answered, in_memory
-from daemon.sources.vetting import VettedResolver, Vetting
+from daemon.sources.vetting import Vetting
 
 T = TypeVar("T")
-Check = Callable[[ClientResponse], T]
+Check = Callable[[Answer], T]
 
 _FIRST = 64 << 10  # bytes asked for as it is opened
 _MOST_REDIRECTS = 5
@@ -39,7 +33,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE = (404, 410)
 _LATER = (408, 425, 429)
 _EMPTY = "the file is empty: is it still being written?"
-_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 
 class Http:
@@ -61,32 +56,20 @@ class Http:
         """`url`: where the source is, if it is no URL itself. Raises a SourceFailure, at the end as well, for what
         could not be read."""
         vetted = self._vetting.url(url or source)
-        connector = TCPConnector(resolver=VettedResolver(self._vetting), use_dns_cache=False, limit=0)
-        async with ClientSession(
-            connector=connector,
-            cookie_jar=DummyCookieJar(),
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": f"thumbd/{version('thumbd')}"},
-            timeout=ClientTimeout(
-                total=None,
-                connect=self._patience.connect,
-                sock_connect=self._patience.connect,
-                sock_read=self._patience.silence,
-            ),
-        ) as session:
-            client = _Client(session, self._vetting, self._counted)
+        async with Client(self._vetting.reach) as client:
+            server = _Server(client, self._vetting, self._patience, self._counted)
             async with limited(self._patience):
-                found, begin = await insist(lambda: self._find(client, vetted), self._patience)
+                found, begin = await insist(lambda: self._find(server, vetted), self._patience)
             identity = found.version.identity(source)
             if found.in_parts:
-                file = _File(client, vetted, found.url, found.version, identity)
+                file = _File(server, vetted, found.url, found.version, identity)
                 async with answered(file, self._patience, self._kept_bytes, begin) as opened:
                     yield opened
             else:
                 with in_memory(begin, identity) as opened:
                     yield opened
 
-    async def _find(self, client: "_Client", url: URL) -> tuple["_Found", bytes]:
+    async def _find(self, server: "_Server", url: str) -> tuple["_Found", bytes]:
         """What is there, and its first bytes; all of them where it cannot be had in parts."""
         begin = bytearray()
         found: _Found | None = None
@@ -96,12 +79,12 @@ class Http:
             if len(begin) > max(_FIRST, self._whole_bytes):
                 raise self._too_large_whole()
 
-        def look(response: ClientResponse) -> _Found:
+        def look(response: Answer) -> _Found:
             nonlocal found
             return (found := self._look(response))
 
         try:
-            found = await client.ask(url, {"Range": f"bytes=0-{_FIRST - 1}"}, look, take)
+            found = await server.ask(url, {"Range": f"bytes=0-{_FIRST - 1}"}, look, take)
         except SourceUnreadable:
             # A part that breaks off is gone on with when it is read.
             if found is None or not found.in_parts or not begin:
@@ -111,18 +94,18 @@ class Http:
         version = found.version if found.in_parts else replace(found.version, size=len(begin))
         return replace(found, version=version), bytes(begin)
 
-    def _look(self, response: ClientResponse) -> "_Found":
+    def _look(self, response: Answer) -> "_Found":
         if response.status == 416:  # not even its first byte is there
             raise SourceEmpty(_EMPTY)
         _raise_for(response)
-        size = response.content_length if response.status == 200 else _part(response, 0)
+        size = _length(response) if response.status == 200 else _part(response, 0)
         if size == 0:
             raise SourceEmpty(_EMPTY)
         if size is not None and size > self._max_bytes:
             raise SourceRefused(f"it has {size} bytes, {self._max_bytes} are allowed (setting sources.max_bytes)")
         if response.status == 200 and size is not None and size > self._whole_bytes:
             raise self._too_large_whole()
-        tag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+        tag, modified = response.headers.get("etag"), response.headers.get("last-modified")
         return _Found(response.url, _Version(size or 0, tag, modified), in_parts=response.status == 206)
 
     def _too_large_whole(self) -> SourceRefused:
@@ -150,8 +133,8 @@ class _Version:
         tag = self.strong_tag
         return None if tag is None else "http:" + sha256(f"{source}\n{tag}\n{self.size}".encode()).hexdigest()
 
-    def is_of(self, response: ClientResponse, size: int) -> bool:
-        tag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
+    def is_of(self, response: Answer, size: int) -> bool:
+        tag, modified = response.headers.get("etag"), response.headers.get("last-modified")
         if self.tag is not None and tag is not None:
             return (self.size, self.tag) == (size, tag)
         return self.size == size and (self.modified is None or modified is None or self.modified == modified)
@@ -161,7 +144,7 @@ class _Version:
 class _Found:
     """Where a file was found after all redirects."""
 
-    url: URL
+    url: str
     version: _Version
     in_parts: bool
 
@@ -169,8 +152,8 @@ class _Found:
 class _File:
     """An origin: a file that is sent in parts. `asked`: the URL that led to it."""
 
-    def __init__(self, client: "_Client", asked: URL, url: URL, version: _Version, identity: str | None) -> None:
-        self._client = client
+    def __init__(self, server: "_Server", asked: str, url: str, version: _Version, identity: str | None) -> None:
+        self._server = server
         self._asked = asked
         self._url = url
         self._version = version
@@ -182,7 +165,7 @@ class _File:
         if self._version.strong_tag is not None:
             headers["If-Range"] = self._version.strong_tag
 
-        def check(response: ClientResponse) -> None:
+        def check(response: Answer) -> None:
             if response.status in (200, 412, 416):
                 raise SourceChanged("it changed while it was read")
             _raise_for(response)
@@ -190,25 +173,27 @@ class _File:
                 raise SourceChanged("it changed while it was read")
 
         try:
-            await self._client.ask(self._url, headers, check, take, size)
+            await self._server.ask(self._url, headers, check, take, size)
         except (SourceMissing, SourceRefused):
             if self._url == self._asked:
                 raise
             # Where its server sent us on to is there for some time only.
             self._url = self._asked
-            await self._client.ask(self._url, headers, check, take, size)
+            await self._server.ask(self._url, headers, check, take, size)
 
 
-class _Client:
-    """Sends requests that are vetted, and says what became of them."""
+class _Server:
+    """Is sent requests that are vetted; what became of them is told, and counted."""
 
-    def __init__(self, session: ClientSession, vetting: Vetting, counted: Counted) -> None:
-        self._session = session
+    def __init__(self, client: Client, vetting: Vetting, patience: Patience, counted: Counted) -> None:
+        self._client = client
         self._vetting = vetting
+        self._patience = patience
         self._counted = counted
+        self._about = {"Accept-Encoding": "identity", "User-Agent": f"thumbd/{version('thumbd')}"}
 
     async def ask(
-        self, url: URL, headers: Mapping[str, str], check: Check[T], take: Take, most: int | None = None
+        self, url: str, headers: Mapping[str, str], check: Check[T], take: Take, most: int | None = None
     ) -> T:
         """What `check` makes of the answer to a GET; then its body goes to `take`, `most` bytes of it. Raises what
         these raise, and a SourceFailure."""
@@ -216,51 +201,61 @@ class _Client:
         try:
             async with self._followed(url, headers) as response:
                 checked = check(response)
-                async for data in response.content.iter_any():
+                async for data in response.body:
                     received += len(data)
                     take(data)
-                    if most is not None and received >= most:
+                    # What is whole comes to its end by itself, and the connection is used again.
+                    if most is not None and received >= most and received != _length(response):
                         break
                 return checked
         except SourceFailure as failure:
             outcome = failure.code
             raise
-        except (ClientError, OSError) as error:
+        except (AddressRefused, *FAILED) as error:
             failed = _failed(error)
             outcome = failed.code
             raise failed from None
         finally:
-            self._counted(url.scheme, outcome, received)
+            self._counted(url.partition(":")[0].lower(), outcome, received)
 
     @asynccontextmanager
-    async def _followed(self, url: URL, headers: Mapping[str, str]) -> AsyncIterator[ClientResponse]:
+    async def _followed(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        patience = self._patience
         for _ in range(_MOST_REDIRECTS + 1):
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                place = response.headers.get("Location")
+            async with self._client.ask(
+                "GET", url, {**self._about, **headers}, silence=patience.silence, connect=patience.connect
+            ) as response:
+                place = response.headers.get("location")
                 if response.status not in _REDIRECTS or place is None:
                     yield response
                     return
                 try:
-                    onward = str(url.join(URL(place, encoded=True)))
+                    onward = urljoin(url, place)
                 except ValueError:
                     raise SourceRefused("its server sends us on to what is no URL") from None
             url = self._vetting.url(onward)
         raise SourceRefused(f"its server sends us on more than {_MOST_REDIRECTS} times")
 
 
-def _part(response: ClientResponse, offset: int) -> int:
+def _length(response: Answer) -> int | None:
+    """What it says that it has."""
+    said = _LENGTH.fullmatch(response.headers.get("content-length", ""))
+    return int(said[0]) if said else None
+
+
+def _part(response: Answer, offset: int) -> int:
     """The size of the whole file, where a part from `offset` on was sent. Raises SourceRefused."""
-    said = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    said = _RANGE.fullmatch(response.headers.get("content-range", ""))
     first, last, size = map(int, said.groups()) if said else (-1, -1, 0)
     if not first == offset <= last < size:
         raise SourceRefused("its server sends other parts than it is asked for")
     return size
 
 
-def _raise_for(response: ClientResponse) -> None:
+def _raise_for(response: Answer) -> None:
     """Raises a SourceFailure unless there is something to read."""
     status = response.status
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise SourceRefused("its server sends it compressed, though asked not to")
     if status in (200, 206):
         return
@@ -274,11 +269,13 @@ def _raise_for(response: ClientResponse) -> None:
 
 
 def _failed(error: Exception) -> SourceFailure:
-    match error:
-        case ClientConnectorCertificateError():
+    match error, error.__context__:  # httpcore's pool takes the cause away
+        case AddressRefused(message=said), _:
+            return SourceRefused(f"{said} (setting sources.private_hosts)")
+        case _, ssl.SSLCertVerificationError():
             return SourceRefused("its server has no certificate that can be trusted")
-        case ClientConnectorDNSError():
+        case _, socket.gaierror() | UnicodeError():
             return SourceUnreadable("its host is not found")
-        case TimeoutError():
+        case httpcore.TimeoutException() | TimeoutError(), _:
             return SourceUnreadable("its server does not answer in time")
     return SourceUnreadable("the connection to its server broke")

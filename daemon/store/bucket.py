@@ -21,11 +21,10 @@ from functools import partial
 from pathlib import Path
 from time import monotonic
 
-import httpcore
-
 from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
 from daemon.media_types import media_type
+from daemon.net import Answer
 from daemon.s3 import S3Bucket
 from daemon.store.requests import Place, Requests, store_failures
 from daemon.threads import in_thread
@@ -212,7 +211,7 @@ class Bucket:
         return self._readers.url(self.place.prefix + file, begins, seconds)
 
     @asynccontextmanager
-    async def stream(self, method: str, file: str, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
+    async def stream(self, method: str, file: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
         """The bucket's answer to a request for a published file, as it comes, on the loop of who asks. Raises
         StoreFailure."""
         with store_failures(f"reading {file}"):
@@ -242,7 +241,7 @@ class Bucket:
     async def close(self) -> None:
         """Ends its connections; nothing is asked of it afterwards."""
         await in_thread(self.requests.close)
-        await self._readers.pool.aclose()
+        await self._readers.client.close()
 
 
 async def _copy(staged: str, target: str, objects: S3Bucket, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from daemon.errors import StoreFailure, TargetFailure
-from daemon.net import http_pool
+from daemon.net import Client, Reach
 from daemon.s3 import S3Bucket
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ class Place:
 
     def objects(self) -> S3Bucket:
         """With connections of its own, for one event loop."""
-        pool = http_pool([urlsplit(self.origin).hostname or ""])
-        return S3Bucket(pool, self.origin, self.bucket, self.region, self.key, self.secret, timeout=_SILENCE)
+        client = Client(Reach([urlsplit(self.origin).netloc]))  # the settings name it: its address may be any
+        return S3Bucket(client, self.origin, self.bucket, self.region, self.key, self.secret, timeout=_SILENCE)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix} at {self.origin}"
@@ -96,7 +96,7 @@ class Requests:
         """Ends its thread and its connections; nothing is asked of it afterwards."""
         if self._at_work is not None:
             loop, thread = self._at_work
-            self._run(self._objects.pool.aclose())
+            self._run(self._objects.client.close())
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
