@@ -311,6 +311,17 @@ def test_what_passes_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert caught.value.retry and not caught.value.charged
 
 
+def test_what_could_not_be_taken_back_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be published."""
+    monkeypatch.setattr("daemon.store.requests._AGAIN", 0.001)
+    with listening(always(503)) as listener:
+        store = Bucket(place(listener.port), tmp_path)
+        with pytest.raises(StoreFailure, match="removing objects failed"):
+            store.staged(NAME).remove("poster.webp")
+        store.staged(NAME).discard()  # it is swept later
+        asyncio.run(store.close())
+
+
 def test_a_check_is_remembered_until_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daemon.store.requests._AGAIN", 0.001)
     status = [200]

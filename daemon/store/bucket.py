@@ -49,7 +49,7 @@ class BucketStaging:
         return f"{self._bucket.place.prefix}{STAGING}/{self._name}/{file}"
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Whole objects. Raises StoreFailure; none of them is there then, or is swept later."""
+        """Whole objects. Raises StoreFailure: then this attempt is over, and what is there of them is swept."""
 
         async def put(objects: S3Bucket, file: str) -> None:
             await objects.put_bytes(self._place(file), files[file], media_type(file))
@@ -58,8 +58,8 @@ class BucketStaging:
             with store_failures(f"writing {next(iter(files), '')}"):
                 self._bucket.requests.each(put, files)
         except StoreFailure:
-            for file in files:
-                self.remove(file)
+            with suppress(StoreFailure):
+                self._bucket.remove([self._place(file) for file in files])
             raise
 
     def adopt(self, files: Mapping[str, str]) -> int:
@@ -85,9 +85,8 @@ class BucketStaging:
             self._bucket.requests.do(lambda objects: objects.put(self._place(file), descriptor, media_type(file)))
 
     def remove(self, file: str) -> None:
-        """An object that is not wanted after all; where it cannot be removed now it is swept with the others."""
-        with suppress(StoreFailure):
-            self._bucket.remove([self._place(file)])
+        """An object that is not wanted after all: else it would be published with the others. Raises StoreFailure."""
+        self._bucket.remove([self._place(file)])
 
     def discard(self) -> None:
         """Removes all of it. What could not be removed now is swept later."""

@@ -11,7 +11,7 @@ class Staging(Protocol):
     def name(self) -> str: ...
 
     def write(self, files: Mapping[str, bytes]) -> None:
-        """Whole files. Raises StoreFailure; none of them is there then."""
+        """Whole files. Raises StoreFailure: then this attempt is over."""
 
     def adopt(self, files: Mapping[str, str]) -> int:
         """Files that were published before, once more; their bytes in all. `files`: their names here -> their places
@@ -24,7 +24,7 @@ class Staging(Protocol):
         """What was written to an open file is safe when this returns. Raises StoreFailure."""
 
     def remove(self, file: str) -> None:
-        """A file that is not wanted after all."""
+        """A file that is not wanted after all. Raises StoreFailure."""
 
     def discard(self) -> None:
         """Removes all of it. What could not be removed now is swept later."""
