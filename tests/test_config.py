@@ -71,6 +71,10 @@ WRONG: list[tuple[str, str]] = [
     ("[store]\nurl = 'gs://bucket'", "store.url: "),
     ("[store]\nurl = 's3://bucket/a/../b'\ns3 = {key = 'k', secret = 's'}", "store: url: 's3://bucket/a/../b' has"),
     ("[store.s3]\nendpoint = 'minio:9000'", "store.s3.endpoint: write a URL"),
+    ("[sources]\nprivate_hosts = ['127.1']", "sources.private_hosts: write a host"),
+    ("[webhooks]\nallowed_hosts = ['http://hooks/']", "webhooks.allowed_hosts: write a host"),
+    ("[deliveries]\nendpoints = ['s3.*.example']", "deliveries.endpoints: write a host"),
+    ("[deliveries]\nplain_hosts = ['minio:0']", "deliveries.plain_hosts: write a host"),
     ("workers = ", "is no TOML"),
 ]
 
