@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -27,6 +26,7 @@ from daemon.build import (
     build_promise,
     build_rpc,
     build_sources,
+    build_store,
     build_uploads,
     build_webhooks,
     build_worker,
@@ -77,7 +77,7 @@ class Daemon:
         self.owner = new_ulid()
         self.metrics = Metrics()
         self._policy = policy_of(settings)
-        self._store = Folder(settings.store.root)
+        self._store = build_store(settings.store)
         self._spool = Spool(settings.spool.root, self.owner, settings.spool.settle_seconds)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -95,7 +95,7 @@ class Daemon:
     async def run(self) -> None:
         """Raises a Failure that says which setting keeps it from starting."""
         settings = self._settings
-        bound, door = self._open()
+        bound, door = await in_thread(self._open)
         self._database = Database(open_engine(settings.database))
         self._workers = [build_worker(settings, self.metrics) for _ in range(settings.worker_processes)]
         self._sources = build_sources(settings.sources, settings.sources.roots, self.metrics, settings.uploads.root)
@@ -117,7 +117,7 @@ class Daemon:
         self._probe = build_probe(settings)
         self._darkroom = build_darkroom(settings, self._store)
         callback = build_webhooks(settings.webhooks, self._database, {DIALECT: self._qencode_callback})
-        delivery = build_deliveries(settings.deliveries, self._database, self._store.root, self._box)
+        delivery = build_deliveries(settings.deliveries, self._database, self._store, self._box)
         expiry = Expiry(self._database, self._store)
         self._callers = (callback, delivery)
         self._errands = build_errands(settings, self._database, self.metrics, self.owner, callback, delivery, expiry)
@@ -135,7 +135,8 @@ class Daemon:
             self._store.check()
             self._spool.open()
         except StoreFailure as failure:
-            raise BadSettings(f"store.root: {failure.message}") from None
+            setting = "store.url" if self._settings.store.url else "store.root"
+            raise BadSettings(f"{setting}: {failure.message}") from None
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
         self._box = build_box(self._settings)
@@ -145,7 +146,7 @@ class Daemon:
     async def _front_door(self) -> Service:
         return Service(
             database=self._database,
-            root=self._store.root,
+            store=self._store,
             sources=self._sources,
             probe=self._probe,
             signer=await self._database.run(signer),
@@ -228,6 +229,7 @@ class Daemon:
             log.info("stopped", given_back=given_back)
         for caller in self._callers:
             await caller.close()
+        await self._store.close()
         await in_thread(self._database.close)
         self._spool.close()
 
@@ -259,9 +261,10 @@ class Daemon:
                 await self._recover()
 
     async def _sweep_stagings(self) -> None:
-        names = await in_thread(self._store.staging_names)
-        over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
-        await in_thread(self._store.sweep, over)
+        with contextlib.suppress(StoreFailure):  # it is swept the next time
+            names = await in_thread(self._store.staging_names)
+            over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
+            await in_thread(self._store.sweep, over)
 
     async def _sweep_often(self) -> None:
         keep, unstarted = self._settings.retention, self._settings.qencode.token_seconds
@@ -363,10 +366,10 @@ class Daemon:
         return self._troubles
 
     def _where(self) -> dict[str, str]:
-        folders = {"spool": self._settings.spool.root, "store": self._settings.store.root}
-        absolute = {name: str(Path(folder).resolve()) for name, folder in folders.items()}
+        store, spool = self._settings.store, self._settings.spool
         return {
-            **absolute,
+            "spool": str(spool.root.resolve()),
+            "store": store.url or str(store.root.resolve()),
             "device": self._workers[0].device,
             **({"device_note": self._workers[0].note} if self._workers[0].note else {}),
             "http": self._settings.http.base_url if self._settings.http.listen else "none",

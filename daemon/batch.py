@@ -21,7 +21,7 @@ from daemon.means import Means
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
 from daemon.sources import Opened
-from daemon.store.folder import Staging
+from daemon.store.protocol import Staging
 from daemon.task import MAX_FILES, Task
 from daemon.threads import in_thread
 from daemon.worker.handle import Worker
@@ -124,7 +124,7 @@ class Batch:
         if job.cache:
             staging = self._stagings[held.key]
             ask = partial(means.known_artifacts, held.org)
-            self._reused[held.key] = reused = await reuse(means.store, staging, job.outputs, recipes, ask)
+            self._reused[held.key] = reused = await reuse(staging, job.outputs, recipes, ask)
             self._metrics.cache_requests.labels("hit").inc(len(reused.outputs))
             self._metrics.cache_requests.labels("miss").inc(len(job.outputs) - len(reused.outputs))
             if len(reused.outputs) == len(job.outputs):

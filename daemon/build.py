@@ -11,7 +11,7 @@ from daemon.api.qencode_status import DIALECT, Lives, Teller
 from daemon.api.yandex.thumbnails import Terms as ThumbnailTerms
 from daemon.api.yandex.thumbnails import Thumbnails
 from daemon.catalogue import organisations
-from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, WebhooksSettings
+from daemon.config import BadSettings, DeliveriesSettings, Settings, SourcesSettings, StoreSettings, WebhooksSettings
 from daemon.darkroom import Box, Darkroom, Format
 from daemon.database import Database
 from daemon.jobs.retry import Policy
@@ -35,7 +35,10 @@ from daemon.sources.http import Http
 from daemon.sources.ranges import Patience
 from daemon.sources.s3 import S3, Buckets
 from daemon.sources.vetting import Vetting
+from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
+from daemon.store.protocol import Store
+from daemon.store.requests import Place
 from daemon.task import Limits
 from daemon.uploads import Uploads
 from daemon.worker.handle import Watch, Worker
@@ -80,20 +83,29 @@ def build_sources(
 
     schemes = [scheme for scheme in settings.schemes if scheme != "s3"]
     said = settings.s3
-    endpoint = said.endpoint or f"https://s3.{said.region}.amazonaws.com"
-    scheme, _, host = endpoint.partition("://")
+    scheme, _, host = said.place.partition("://")
     # The settings themselves name the endpoint: its address may be any, and nothing else is spoken to.
     return Sources(
         Files(roots, settings.max_bytes, settings.aliases),
         http(Vetting(schemes, settings.allowed_hosts, settings.private_hosts, settings.ports)) if schemes else None,
         S3(
-            Buckets(endpoint, said.region, said.key, said.secret, said.buckets),
+            Buckets(said.place, said.region, said.key, said.secret, said.buckets),
             http(Vetting([scheme], [host], [host], (80, 443)), "s3"),
         )
         if "s3" in settings.schemes
         else None,
         None if uploads is None else Files((uploads,), settings.max_bytes, {}),
     )
+
+
+def build_store(settings: StoreSettings) -> Folder | Bucket:
+    """Where pictures are published."""
+    if not settings.url:
+        return Folder(settings.root)
+    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+    prefix, said = prefix.strip("/"), settings.s3
+    key, secret = said.key.get_secret_value(), said.secret.get_secret_value()
+    return Bucket(Place(said.place, bucket, prefix and f"{prefix}/", said.region, key, secret), settings.root)
 
 
 def build_probe(settings: Settings) -> Probe:
@@ -107,7 +119,7 @@ def build_uploads(settings: Settings, database: Database) -> Uploads:
     return Uploads(database, said.root, said.max_bytes, said.org_bytes, said.hours * 3600, least_free)
 
 
-def build_darkroom(settings: Settings, store: Folder) -> Darkroom:
+def build_darkroom(settings: Settings, store: Store) -> Darkroom:
     patience = min(_DARKROOM_SECONDS, settings.job.timeout)
     line = Sideline(Worker("cpu", Watch(patience, patience), lambda how: None), background_of(settings))
     return Darkroom(store, line)
@@ -183,8 +195,8 @@ def build_webhooks(settings: WebhooksSettings, database: Database, worded: Mappi
     return Webhooks(database, settings.allowed_hosts, settings.timeout, secret_of, worded)
 
 
-def build_deliveries(settings: DeliveriesSettings, database: Database, root: Path, box: SecretsBox) -> Deliveries:
-    return Deliveries(database, root, box, endpoints_of(settings), settings.timeout)
+def build_deliveries(settings: DeliveriesSettings, database: Database, store: Store, box: SecretsBox) -> Deliveries:
+    return Deliveries(database, store, box, endpoints_of(settings), settings.timeout)
 
 
 def build_errands(

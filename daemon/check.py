@@ -15,14 +15,15 @@ from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from daemon.build import build_worker
+from daemon.build import build_store, build_worker
 from daemon.catalogue import organisations
-from daemon.config import HttpSettings, Settings, cores
+from daemon.config import HttpSettings, Settings, StoreSettings, cores
 from daemon.database import open_engine
 from daemon.errors import Failure
 from daemon.media.encode import encoders
 from daemon.serving import listening_socket
 from daemon.store.folder import Folder
+from daemon.threads import in_thread
 
 CARDS = [sys.executable, "-P", "-m", "daemon.media.cards"]
 DOOR_SECONDS = 5.0  # for whoever listens where the API is to
@@ -51,6 +52,8 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     for format, library in encoders().items():
         say(format, library is not None, f"Pillow {PIL.__version__}, library {library or 'missing'}")
     say("workers", True, f"{settings.worker_processes} x {settings.worker_threads} threads on {cores()} cores")
+    if settings.store.url:
+        say("store.url", *await _bucket(settings.store))
     for name, root in (("store.root", settings.store.root), ("spool.root", settings.spool.root)):
         try:
             Folder(root).check()
@@ -78,6 +81,18 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     for line in shown.model_dump_json(indent=1).splitlines()[1:-1]:
         console.print(line, markup=False, highlight=False)
     return good
+
+
+async def _bucket(settings: StoreSettings) -> tuple[bool, str]:
+    """Whether the bucket takes objects."""
+    store = build_store(settings)
+    try:
+        await in_thread(store.check)
+        return True, f"{settings.url} at {settings.s3.place} takes, lists and removes objects"
+    except Failure as failure:
+        return False, failure.message
+    finally:
+        await store.close()
 
 
 async def _door(http: HttpSettings) -> tuple[bool, str]:

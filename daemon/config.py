@@ -4,7 +4,7 @@ command line see them; `configs/thumbd.toml` shows every key."""
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -77,17 +78,13 @@ class SpoolSettings(_Section):
     min_free_bytes: Bytes = 1 << 30
 
 
-class StoreSettings(_Section):
-    root: Path = Path("thumbd-data/store")
-    background: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#000000"
+class _S3(_Section):
+    """Where buckets are, and whose they are."""
 
-
-class S3Settings(_Section):
     endpoint: str = ""
     region: Annotated[str, Field(pattern="^[a-z0-9-]{1,50}$")] = "us-east-1"
     key: Secret = SecretStr("")
     secret: Secret = SecretStr("")
-    buckets: tuple[str, ...] = ()
 
     @field_validator("endpoint")
     @classmethod
@@ -97,6 +94,30 @@ class S3Settings(_Section):
         if said:
             Hosts([said.rstrip("/").partition("://")[2]])
         return said.rstrip("/")
+
+    @property
+    def place(self) -> str:
+        """The URL of the endpoint; without one that of AWS in the region."""
+        return self.endpoint or f"https://s3.{self.region}.amazonaws.com"
+
+
+class StoreSettings(_Section):
+    root: Path = Path("thumbd-data/store")
+    url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#\s]{0,500})?)?$")] = ""
+    s3: _S3 = _S3()
+    background: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#000000"
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.url and not (self.s3.key.get_secret_value() and self.s3.secret.get_secret_value()):
+            raise ValueError("a bucket needs credentials: give store.s3.key and store.s3.secret")
+        if any(part in ("", ".", "..") for part in self.url.removeprefix("s3://").rstrip("/").split("/")[1:]):
+            raise ValueError(f"url: {self.url!r} has empty parts or dots")
+        return self
+
+
+class S3Settings(_S3):
+    buckets: tuple[str, ...] = ()
 
 
 class SourcesSettings(_Section):

@@ -16,12 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from daemon.catalogue.organisations import DEFAULT
+from daemon.errors import NotFound
 from daemon.job import SUFFIX, Job
 from daemon.probe import facts_of
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline
 from daemon.sources import Opened
-from daemon.store.folder import Folder, Staging, folder_of
+from daemon.store.folder import Staging, folder_of
+from daemon.store.protocol import Store
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 
@@ -45,7 +48,7 @@ class Box:
 class Darkroom:
     """Hostile pictures are decoded in the worker of `line` only."""
 
-    def __init__(self, store: Folder, line: Sideline) -> None:
+    def __init__(self, store: Store, line: Sideline) -> None:
         self._store = store
         self._line = line
         self._making: dict[str, asyncio.Task[None]] = {}
@@ -72,7 +75,7 @@ class Darkroom:
         """The path of a scaled version of the file `original`, which is made now where it is not there yet: once, for
         all who ask meanwhile. Raises NotFound, a SourceFailure, StoreFailure and WorkerFailure."""
         path = f"{_folder(org, id)}/{box.file}"
-        if not await in_thread(os.path.lexists, self._store.root / path):
+        if not await in_thread(self._store.has, path):
             making = self._making.get(path)
             if making is None:
                 making = self._making[path] = asyncio.create_task(self._make(original, box, path))
@@ -83,7 +86,10 @@ class Darkroom:
     async def _make(self, original: str, box: Box, path: str) -> None:
         asked = {"output": "thumbnail", "at": 0, "width": box.width, "height": box.height, "format": box.format}
         outputs = Job.check({"source": "picture", "outputs": [asked]}).outputs
-        source = await in_thread(self._store.open, original)
+        try:
+            source = await in_thread(self._store.open, original)
+        except FileNotFoundError:
+            raise NotFound("there is no such file") from None
         try:
             with tempfile.TemporaryDirectory(prefix="thumbd-scaled-") as folder:
                 made = await self._line.make(outputs, _opened(source), Staging(Path(folder)))
@@ -102,11 +108,8 @@ class Darkroom:
 
     def kept(self) -> Iterator[tuple[str, str]]:
         """(organisation, id) of every thumbnail of which something is kept."""
-        root = self._store.root
-        for place in (root / FOLDER, *root.glob(f"orgs/*/{FOLDER}")):
-            org = "default" if place.parent == root else place.parent.name
-            if place.is_dir():
-                yield from ((org, id) for id in os.listdir(place))
+        for org in (DEFAULT, *self._store.folders("orgs")):
+            yield from ((org, id) for id in self._store.folders(f"{folder_of(org)}{FOLDER}"))
 
     async def close(self) -> None:
         for making in self._making.values():

@@ -21,7 +21,7 @@ from daemon.jobs.table import Held, Publication
 from daemon.metrics import Metrics
 from daemon.report import Report
 from daemon.sources import Sources
-from daemon.store.folder import Folder
+from daemon.store.protocol import Store
 from daemon.task import Limits
 from daemon.threads import in_thread
 
@@ -50,7 +50,7 @@ class Means:
     """Table, store and sources, and the terms on which they are used. `settled` hears the key of a job that ended."""
 
     database: Database
-    store: Folder
+    store: Store
     sources: Sources
     metrics: Metrics
     policy: Policy

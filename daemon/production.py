@@ -13,8 +13,8 @@ from time import monotonic
 from daemon.errors import BadJob, Failure, SourceFailure, StoreFailure, WorkerLied, from_dict
 from daemon.job import Files, Output, files_of
 from daemon.report import OutputReport, SourceFacts, Timings
-from daemon.store.folder import Staging
 from daemon.store.headers import picture_header
+from daemon.store.protocol import Staging
 from daemon.task import (
     Event,
     FallbackReason,

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, time
 from typing import TypeVar
 from urllib.parse import quote
@@ -30,6 +29,8 @@ from daemon.owed.promise import Promise
 from daemon.probe import Probe
 from daemon.register import look, register
 from daemon.sources import Sources
+from daemon.store.bucket import Bucket
+from daemon.store.folder import Folder
 from daemon.ulid import new_ulid
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Service:
     def __init__(
         self,
         database: Database,
-        root: Path,
+        store: Folder | Bucket,
         sources: Sources,
         probe: Probe,
         signer: Signer,
@@ -65,7 +66,7 @@ class Service:
         accepted: Callable[[], None],
         closed: Callable[[], str | None],
     ) -> None:
-        self.root = root
+        self.store = store
         self.terms = terms
         self.signer = signer
         self.metrics = metrics
@@ -229,11 +230,13 @@ class Service:
         return await self.ask(lambda c: artifacts.largest_thumbnail(c, video))
 
     def file_url(self, path: str, life: int | None = None) -> str:
-        """A signed URL of a published file, good for `life` seconds."""
-        return self.signed_url("GET", f"/files/{quote(path)}", life)
+        """A signed URL of a published file, good for `life` seconds: the bucket's own where the store is one."""
+        life = life or self.terms.url_life
+        # Whole minutes, so that what is asked for twice is one picture to a browser's cache.
+        url = self.store.url(path, int(time()) // 60 * 60, life // 60 * 60 + 60)
+        return url or self.signed_url("GET", f"/files/{quote(path)}", life)
 
     def signed_url(self, method: str, place: str, life: int | None = None) -> str:
         """A URL at which this method may be used without a key, for `life` seconds."""
-        # Whole minutes, so that what is asked for twice is one picture to a browser's cache.
         expires = (int(time()) + (life or self.terms.url_life)) // 60 * 60 + 60
         return f"{self.terms.public_url}{place}?{self.signer.sign(method, place, expires)}"

@@ -74,6 +74,10 @@ WRONG: list[tuple[str, str]] = [
     ),
     ("[yandex]\nformats = ['PNG']", "yandex.formats[0]: "),
     ("[yandex]\nurl_life = 59", "yandex.url_life: "),
+    ("[store]\nurl = 's3://bucket'", "store: a bucket needs credentials: give store.s3.key and store.s3.secret"),
+    ("[store]\nurl = 'gs://bucket'", "store.url: "),
+    ("[store]\nurl = 's3://bucket/a/../b'\ns3 = {key = 'k', secret = 's'}", "store: url: 's3://bucket/a/../b' has"),
+    ("[store.s3]\nendpoint = 'minio:9000'", "store.s3.endpoint: write a URL"),
     ("[sources]\nprivate_hosts = ['127.1']", "sources.private_hosts: write a host"),
     ("[webhooks]\nallowed_hosts = ['http://hooks/']", "webhooks.allowed_hosts: write a host"),
     ("[deliveries]\nendpoints = ['s3.*.example']", "deliveries.endpoints: write a host"),
@@ -98,6 +102,19 @@ def test_what_is_wrong_in_the_environment_is_named(name: str, value: str, monkey
         load(None)
     assert name.removeprefix("THUMBD_").lower().split("__")[0] in refusal.value.message.lower()
     assert "TOML" not in refusal.value.message
+
+
+def test_credentials_of_the_store_are_in_no_text_of_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[store]\nurl = "s3://bucket/prefix"\n[store.s3]\nkey = "TheKey"\nsecret = "TheSecret"\n')
+    settings = load(file)
+    for text in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "TheKey" not in text and "TheSecret" not in text
+    file.write_text(file.read_text() + "secrt = 1\n")
+    with pytest.raises(BadSettings) as refusal:
+        load(file)
+    assert "store.s3.secrt: unknown key" in refusal.value.message
+    assert "TheKey" not in refusal.value.message and "TheSecret" not in refusal.value.message
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

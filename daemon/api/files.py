@@ -3,16 +3,18 @@
 import errno
 import os
 import stat
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from email.utils import parsedate
 from io import FileIO
 from mimetypes import guess_type
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from starlette.datastructures import Headers
 from starlette.responses import MalformedRangeHeader
 from starlette.types import Receive, Scope, Send
@@ -22,6 +24,8 @@ from daemon.api.bodies import Route
 from daemon.api.problems import Problem
 from daemon.errors import Forbidden, NotFound, StoreFailure
 from daemon.service import Service
+from daemon.store.bucket import Bucket
+from daemon.store.folder import Folder
 from daemon.threads import in_thread
 
 router = APIRouter(route_class=Route)
@@ -41,6 +45,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem},
     416: {"description": "There is no such range", "content": _TEXT},
 }
+_QUESTIONS = ("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+_ANSWERS = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
 
 
 @router.api_route(
@@ -55,7 +61,7 @@ async def get_file(
 ) -> Response:
     """A published file. The URL comes with the job's report; ranges and conditions are understood."""
     left = seconds_left(request, service, "GET", Signed(expires, key, signature))
-    return await file_response(service.root, path, f"private, max-age={left}")
+    return await file_response(request, service.store, path, f"private, max-age={left}")
 
 
 @dataclass(frozen=True)
@@ -76,20 +82,27 @@ def seconds_left(request: Request, service: Service, method: str, signed: Signed
     return max(0, int(signed.expires) - int(time()))
 
 
-async def file_response(root: Path, path: str, cache_control: str) -> Response:
-    """A file below the store's root. Raises NotFound, and StoreFailure where it cannot be opened now."""
-    return _Published(await in_thread(_open, root, path), path, cache_control)
+async def file_response(request: Request, store: Folder | Bucket, path: str, cache_control: str) -> Response:
+    """A published file, given as a path below the store's root. Raises NotFound, and StoreFailure.
+
+    From a bucket it comes through the daemon too, and not by a redirect: a URL that a client may keep for ever must not
+    lead to one that is over in a few days."""
+    if any(not part or part.startswith(".") or "\0" in part for part in path.split("/")):
+        raise NotFound("there is no such file")
+    headers = {"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
+    if isinstance(store, Bucket):
+        return await _passed_on(request, store, path, headers)
+    return _Published(await in_thread(_open, store.root, path), path, headers)
 
 
 class _Published(FileResponse):
     """An open file: whatever is published to its place meanwhile, one file is answered, and whole."""
 
-    def __init__(self, file: FileIO, path: str, cache_control: str) -> None:
-        suffix = Path(path).suffix.lower()
+    def __init__(self, file: FileIO, path: str, headers: Mapping[str, str]) -> None:
         super().__init__(
             f"/proc/self/fd/{file.fileno()}",
-            media_type=_TYPES.get(suffix) or guess_type(path)[0] or "application/octet-stream",
-            headers={"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"},
+            media_type=_type_of(path),
+            headers=headers,
             stat_result=os.fstat(file.fileno()),
         )
         self._file = file
@@ -119,15 +132,45 @@ class _Published(FileResponse):
         return since is not None and changed is not None and changed <= since
 
 
+async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mapping[str, str]) -> Response:
+    """The bucket's own answer to the same question: it understands ranges and conditions."""
+    asked = {name: request.headers[name] for name in _QUESTIONS if name in request.headers}
+    answering = AsyncExitStack()
+    try:
+        answer = await answering.enter_async_context(bucket.stream(request.method, path, asked))
+        if answer.status == 404:
+            raise NotFound("there is no such file")
+        if answer.status not in (200, 206, 304, 412, 416):
+            raise StoreFailure(f"reading a published file failed: the bucket answered {answer.status}")
+    except BaseException:
+        await answering.aclose()
+        raise
+    kept = {name: answer.headers[name] for name in _ANSWERS if name in answer.headers}
+    has_body = request.method == "GET" and answer.status in (200, 206)
+    if not has_body:
+        await answering.aclose()
+        if answer.status in (412, 416):
+            kept.pop("content-length", None)  # of what it says of that
+        return Response(status_code=answer.status, headers={**headers, **kept}, media_type=_type_of(path))
+
+    async def body() -> AsyncIterator[bytes]:
+        async with answering:
+            async for chunk in answer.body:
+                yield chunk
+
+    return StreamingResponse(body(), answer.status, headers={**headers, **kept}, media_type=_type_of(path))
+
+
+def _type_of(path: str) -> str:
+    return _TYPES.get(PurePosixPath(path).suffix.lower()) or guess_type(path)[0] or "application/octet-stream"
+
+
 def _open(root: Path, path: str) -> FileIO:
-    """A regular file that lies below the root, reached through no link, none of its path hidden. Each part is opened
-    relative to the one before. Raises NotFound, StoreFailure."""
-    parts = path.split("/")
-    if any(not part or part.startswith(".") or "\0" in part for part in parts):
-        raise NotFound("there is no such file")
+    """A regular file that lies below the root, reached through no link. Each part is opened relative to the one before.
+    Raises NotFound, StoreFailure."""
     try:
         descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-        for part in parts:
+        for part in path.split("/"):
             above, descriptor = descriptor, -1
             try:
                 descriptor = os.open(part, _BELOW, dir_fd=above)

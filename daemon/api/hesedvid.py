@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
 
@@ -135,12 +135,12 @@ def router(fit: Fit) -> APIRouter:
         operation_id="get_custom_thumbnail",
         responses={**ANSWERS, 200: {"content": {"image/webp": {}}}},
     )
-    async def custom_thumbnail(service: TheService, mac: str, public_id: str, name: str) -> Response:
+    async def custom_thumbnail(request: Request, service: TheService, mac: str, public_id: str, name: str) -> Response:
         """A picture, once it is there. No key is needed: nobody guesses such a URL."""
         video, wanted = await service.video(public_id), _wanted(name)
         if video is not None and wanted is not None and service.signer.is_mac(mac, *_signed(video)):
             for made in await service.artifacts_of(video.org, _job_id(video, wanted)):
-                return await file_response(service.root, made.report.path, _FOR_EVER)
+                return await file_response(request, service.store, made.report.path, _FOR_EVER)
         raise NotFound("there is no such picture, or not yet")
 
     whole = APIRouter()

@@ -11,7 +11,7 @@ from functools import partial
 from time import time
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from sqlalchemy import Connection
 
@@ -117,7 +117,9 @@ def router(teller: Teller) -> APIRouter:
             404: {"model": Problem},
         },
     )
-    async def temporary_file(service: TheService, expires: str, key: str, signature: str, path: str) -> Response:
+    async def temporary_file(
+        request: Request, service: TheService, expires: str, key: str, signature: str, path: str
+    ) -> Response:
         """A file of a task. The URL comes with the task's status, and is good for all files beside it."""
         folder, _, name = path.rpartition("/")
         if not service.signer.is_signed(SIGNED, folder, expires, key, signature, time()):
@@ -125,7 +127,7 @@ def router(teller: Teller) -> APIRouter:
         if name == MANIFEST:
             raise NotFound("there is no such file")
         left = max(0, int(expires) - int(time()))
-        answer = await file_response(service.root, path, f"private, max-age={left}")
+        answer = await file_response(request, service.store, path, f"private, max-age={left}")
         answer.headers["Access-Control-Allow-Origin"] = "*"  # players fetch a WebVTT from pages of other hosts
         return answer
 

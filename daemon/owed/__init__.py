@@ -5,7 +5,6 @@
     runner.py      claim, pay, finish; again after a while where it did not work
     webhook.py     callbacks: signed, worded by the dialect that asked for them
     delivery.py    published files to buckets
-    s3.py          objects by S3's protocol, signed, in parts where they are large
     azure.py       objects in Azure's containers
     expiry.py      files whose time is over
 

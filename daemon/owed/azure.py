@@ -1,9 +1,9 @@
 """Objects in Azure's containers, by obstore: block blobs, in blocks where they are large. The host is always
 `<account>.blob.core.windows.net`, which nobody can point elsewhere."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
@@ -40,13 +40,12 @@ class AzureContainer:
     store: AzureStore
     attributes: Mapping[str, str]
 
-    async def put(self, name: str, file: Path, content_type: str) -> None:
-        """Makes, or replaces, an object. Raises TargetFailure, TargetRefused."""
+    async def put(self, name: str, descriptor: int, content_type: str) -> None:
+        """Makes, or replaces, an object of an open file. Raises TargetFailure, TargetRefused."""
         about: Attributes = {**self.attributes, "Content-Type": content_type}
-        if not file.is_file():
-            raise TargetRefused(f"{file.name} is not in the store any more")
         try:
-            await obstore.put_async(self.store, name, file, attributes=about, chunk_size=PART, max_concurrency=1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                await obstore.put_async(self.store, name, file, attributes=about, chunk_size=PART, max_concurrency=1)
         except (NotFoundError, FileNotFoundError) as error:
             raise TargetRefused("answered that there is no such container") from error
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:

@@ -1,10 +1,10 @@
 """Deliveries: the published files of a job, or of one of its outputs, to a bucket of the one who asked for them."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -19,10 +19,12 @@ from daemon.jobs.errands import Errand
 from daemon.media_types import media_type
 from daemon.net import PORTS, Client, Reach
 from daemon.owed.azure import AzureContainer, azure_store
-from daemon.owed.s3 import S3Bucket
 from daemon.owed.secrets import Box
 from daemon.report import Report
+from daemon.s3 import S3Bucket
+from daemon.store.protocol import Store
 from daemon.target import Target
+from daemon.threads import in_thread
 
 _GOOGLE = "storage.googleapis.com"
 
@@ -30,8 +32,8 @@ _GOOGLE = "storage.googleapis.com"
 class Bucket(Protocol):
     """Where objects go."""
 
-    async def put(self, name: str, file: Path, content_type: str) -> None:
-        """Makes, or replaces, an object. Raises TargetFailure, TargetRefused, StoreFailure."""
+    async def put(self, name: str, descriptor: int, content_type: str) -> None:
+        """Makes, or replaces, an object of an open file. Raises TargetFailure, TargetRefused, StoreFailure."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ def region_of(target: Target, host: str) -> str:
 
 
 class Deliveries:
-    """Pays deliveries from the store at `root`."""
+    """Pays deliveries from the store."""
 
-    def __init__(self, database: Database, root: Path, box: Box, endpoints: Endpoints, timeout: float) -> None:
+    def __init__(self, database: Database, store: Store, box: Box, endpoints: Endpoints, timeout: float) -> None:
         self._database = database
-        self._root = root
+        self._store = store
         self._box = box
         self._endpoints = endpoints
         self._timeout = timeout
@@ -111,8 +113,18 @@ class Deliveries:
         bucket = self._bucket(target)
         for file, name in files:
             alone = len(files) == 1 and errand.target["output"] is not None
-            await bucket.put(target.object_name(name, alone=alone), self._root / file, media_type(file))
+            await self._put(bucket, target.object_name(name, alone=alone), file)
         return f"{len(files)} files"
+
+    async def _put(self, bucket: Bucket, name: str, file: str) -> None:
+        try:
+            descriptor = await in_thread(self._store.open, file)
+        except FileNotFoundError:
+            raise TargetRefused(f"{file.rpartition('/')[2]} is not in the store any more") from None
+        try:
+            await bucket.put(name, descriptor, media_type(file))
+        finally:
+            os.close(descriptor)
 
     def _bucket(self, target: Target) -> Bucket:
         origin = self._endpoints.origin_of(target)

@@ -9,7 +9,7 @@ from daemon.jobs import table
 from daemon.jobs.errands import Errand
 from daemon.owed.runner import Later
 from daemon.report import Report
-from daemon.store.folder import Folder
+from daemon.store.protocol import Store
 from daemon.threads import in_thread
 
 _WAIT = 1.0  # seconds for a publication to end
@@ -18,7 +18,7 @@ _WAIT = 1.0  # seconds for a publication to end
 class Expiry:
     """Pays with the removal of files. While such an errand runs nothing is published where it removes."""
 
-    def __init__(self, database: Database, store: Folder) -> None:
+    def __init__(self, database: Database, store: Store) -> None:
         self._database = database
         self._store = store
 

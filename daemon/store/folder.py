@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from daemon.errors import BadJob, NotFound, StoreFailure
+from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
 from daemon.ulid import new_ulid
 
@@ -79,9 +79,14 @@ class Staging:
         with _store_failures(f"making {file}"):
             return os.open(self._path / file, _NEW_FOR_OTHERS, 0o644)
 
-    def adopt(self, file: str, published: Path) -> int:
-        """A file that was published before, once more: a link to it, or a copy where there can be none; its bytes.
-        Published files are replaced, never changed. Raises FileNotFoundError, and StoreFailure."""
+    def adopt(self, files: Mapping[str, str]) -> int:
+        """Files that were published before, once more: links to them, or copies where there can be none; their bytes
+        in all. `files`: their names here -> their places below the store's root. Published files are replaced, never
+        changed. Raises FileNotFoundError, and StoreFailure."""
+        root = self._path.parent.parent
+        return sum(self._adopt(file, root / published) for file, published in files.items())
+
+    def _adopt(self, file: str, published: Path) -> int:
         path = self._path / file
         with _store_failures(f"linking {file}", but=FileNotFoundError):
             for folder in reversed(Path(file).parents[:-1]):
@@ -219,6 +224,15 @@ class Folder:
             folder.mkdir(exist_ok=True)
             _sync_folder(folder.parent)
 
+    def open(self, file: str) -> int:
+        """The descriptor of a published file, to be read, given as a path below the root. Raises FileNotFoundError, and
+        StoreFailure."""
+        with _store_failures(f"reading {file}", but=FileNotFoundError):
+            return os.open(self.root / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def url(self, file: str, begins: int, seconds: int) -> None:
+        """A URL of a published file that leads there without the daemon: there is none."""
+
     def expire(self, destination: str, files: Iterable[str], rewrite: Callable[[bytes], bytes | None]) -> None:
         """Removes published files, given as paths below the root, and folders of the destination that are empty then.
         `rewrite` makes of the manifest what is true afterwards, None where there is to be none; that is done first.
@@ -247,13 +261,6 @@ class Folder:
                         (target / folder).rmdir()
                 _sync_folder(target.parent)
 
-    def open(self, path: str) -> int:
-        """The descriptor of a published file. Raises NotFound."""
-        try:
-            return os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            raise NotFound("there is no such file") from None
-
     def keep(self, path: str, source: int) -> None:
         """Copies an open file to this path: all of it, or nothing. Raises StoreFailure."""
         target = self.root / path
@@ -271,6 +278,16 @@ class Folder:
                 part.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)
+
+    def has(self, file: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.lexists(self.root / file)
+
+    def folders(self, path: str) -> list[str]:
+        """The names of the folders in this one, which may not be there."""
+        with _store_failures(f"reading {path}"), contextlib.suppress(FileNotFoundError):
+            return [entry.name for entry in os.scandir(self.root / path) if entry.is_dir(follow_symlinks=False)]
+        return []
 
     def remove(self, path: str) -> None:
         """Takes a file, or a folder with all that it holds, away."""
@@ -296,6 +313,9 @@ class Folder:
     def free_bytes(self) -> int:
         """Room that is left on the disk."""
         return shutil.disk_usage(self.root).free
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
     def check(self) -> None:
         """Raises StoreFailure unless the folder is there, or can be made, and takes files."""

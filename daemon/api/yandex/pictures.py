@@ -60,7 +60,7 @@ def router(thumbnails: Thumbnails) -> APIRouter:
         """A scaled thumbnail. The URL comes with `BatchGenerateDownloadURLs`."""
         left = seconds_left(request, service, "GET", signed)
         path = await thumbnails.scaled(id, Box(width, height, _SCALED[suffix]))
-        return await file_response(service.root, path, f"private, max-age={left}")
+        return await file_response(request, service.store, path, f"private, max-age={left}")
 
     routes = APIRouter()
     routes.include_router(uploads)
