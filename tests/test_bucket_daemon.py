@@ -208,6 +208,7 @@ KILLED = [
 ]
 
 
+@pytest.mark.slow
 def test_kill_9_at_each_step(site: InBucket, clip: Clip) -> None:
     """Each daemon carries all faults; whoever makes one good dies of the next. There is always something to replace."""
     faults = "".join(f'{fault}, fuse="{number}")\n' for number, (fault, _) in enumerate(KILLED))

@@ -84,6 +84,7 @@ def test_what_another_job_published_since_stays(site: Site, clip: Clip) -> None:
         site.check_pictures(second, clip)
 
 
+@pytest.mark.slow
 def test_kill_9_while_files_are_removed(site: Site, clip: Clip) -> None:
     places = [
         'before(Folder, "expire", die)',

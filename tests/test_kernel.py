@@ -142,7 +142,7 @@ def any_case(draw: st.DrawFn) -> Case:
 
 
 @given(st.lists(any_case(), min_size=1, max_size=3))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_comes(host: Host, cases: list[Case]) -> None:
     assert max(each.most for each in apart(host, *cases)) <= HDR_LIMIT
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import BadJob, NotFound, StoreFailure
+from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
 from daemon.store.folder import STAGING, Folder
 
@@ -603,14 +603,14 @@ def test_a_file_is_kept_opened_and_removed(store: Folder, tmp_path: Path) -> Non
     store.remove("orgs/one/_kept/id")
     store.remove("orgs/one/_kept/id")
     assert files_in(store.root) == {}
-    with pytest.raises(NotFound):
+    with pytest.raises(FileNotFoundError):
         store.open("orgs/one/_kept/id/a.png")
 
 
 def test_a_link_in_the_store_is_not_opened(store: Folder, tmp_path: Path) -> None:
     keep(store, "a", b"a", tmp_path)
     (store.root / "link").symlink_to(tmp_path / "source")
-    with pytest.raises(NotFound):
+    with pytest.raises(FileNotFoundError):
         store.open("link")
 
 

@@ -215,3 +215,28 @@ def test_it_is_well(tried: Tried) -> None:
     for _ in range(2):
         tried.store.check()
     assert tried.look() == {} and tried.store.free_bytes() > 0
+
+
+def test_what_is_kept_beside_it_is_found_listed_and_removed(tried: Tried, tmp_path: Path) -> None:
+    store = tried.store
+    picture = tmp_path / "picture"
+    picture.write_bytes(data := os.urandom(100_000))
+    assert store.folders("orgs") == [] and not store.has("orgs/one/_kept/a/1.png")
+    store.remove("orgs/one/_kept/a")
+    with picture.open("rb") as file:
+        for path in ("orgs/one/_kept/a/1.png", "orgs/one/_kept/a/2.png", "orgs/one/_kept/ab/1.png"):
+            store.keep(path, file.fileno())
+    assert store.has("orgs/one/_kept/a/1.png") and not store.has("orgs/one/_kept/a/1.pn")
+    assert store.folders("orgs") == ["one"] and sorted(store.folders("orgs/one/_kept")) == ["a", "ab"]
+    descriptor = store.open("orgs/one/_kept/a/2.png")
+    try:
+        assert os.pread(descriptor, 1 << 20, 0) == data
+    finally:
+        os.close(descriptor)
+    store.remove("orgs/one/_kept/a/1.png")
+    assert set(tried.look()) == {"orgs/one/_kept/a/2.png", "orgs/one/_kept/ab/1.png"}
+    for _ in range(2):
+        store.remove("orgs/one/_kept/a")
+    assert set(tried.look()) == {"orgs/one/_kept/ab/1.png"}
+    with pytest.raises(FileNotFoundError):
+        store.open("orgs/one/_kept/a/2.png")

@@ -228,7 +228,12 @@ class Folder:
         """The descriptor of a published file, to be read, given as a path below the root. Raises FileNotFoundError, and
         StoreFailure."""
         with _store_failures(f"reading {file}", but=FileNotFoundError):
-            return os.open(self.root / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                return os.open(self.root / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno == errno.ELOOP:  # nothing of ours is a link
+                    raise FileNotFoundError(errno.ENOENT, "it is a link", file) from None
+                raise
 
     def url(self, file: str, begins: int, seconds: int) -> None:
         """A URL of a published file that leads there without the daemon: there is none."""
