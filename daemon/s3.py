@@ -18,10 +18,6 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote, urlsplit
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-
 from daemon.errors import StoreFailure, TargetFailure, TargetRefused
 from daemon.net import FAILED, AddressRefused, Answer, Client, reason_of
 from daemon.threads import in_thread
@@ -260,6 +256,11 @@ class S3Bucket:
         return (TargetFailure if passing or told.code in _PASSING_CODES else TargetRefused)(said)
 
     def _signed(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        # Here: they take longer than all else that a daemon imports, and most daemons have no bucket.
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+
         request = AWSRequest(method, url, headers=dict(headers), data=body)
         S3SigV4Auth(Credentials(self.key, self.secret), "s3", self.region).add_auth(request)
         return dict(request.headers.items())

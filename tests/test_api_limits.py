@@ -11,6 +11,8 @@ from clips import RECIPES, Clip, make
 from doors import Door, door_of
 from harness import Site, until
 
+pytestmark = pytest.mark.daemons
+
 HOLD = 'from daemon.store.folder import Folder\nbefore(Folder, "stage", hold("work"), calls=ALWAYS, fuse="hold-work")'
 CLIENTS = 50
 

@@ -30,6 +30,8 @@ from daemon.store.bucket import Bucket
 from daemon.store.requests import Place
 from daemon.threads import in_thread
 
+pytestmark = pytest.mark.daemons
+
 LATEST = {"poster.webp": b"latest", MANIFEST: b"latest"}
 _numbers = count(1)
 

@@ -24,7 +24,7 @@ from daemon.store.bucket import Bucket
 from daemon.store.requests import Place
 
 RCLONE = shutil.which("rclone") or ""
-pytestmark = pytest.mark.skipif(not RCLONE, reason="rclone is not here")
+pytestmark = [pytest.mark.daemons, pytest.mark.skipif(not RCLONE, reason="rclone is not here")]
 
 FAULTS = """
 import daemon.app

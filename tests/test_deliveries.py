@@ -24,6 +24,8 @@ from daemon.net import Client, Reach
 from daemon.report import Report
 from daemon.s3 import S3Bucket
 
+pytestmark = pytest.mark.daemons
+
 HERE = {
     "deliveries__allowed_hosts": '["127.0.0.1"]',
     "deliveries__plain_hosts": '["127.0.0.1"]',

@@ -11,6 +11,8 @@ from harness import Site, thumbnail, until
 from daemon.job import MANIFEST
 from daemon.jobs import errands, table
 
+pytestmark = pytest.mark.daemons
+
 
 @pytest.fixture(scope="module")
 def clip(clip_folder: Path) -> Clip:

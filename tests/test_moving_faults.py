@@ -14,6 +14,8 @@ from harness import Running, Site, thumbnail, until
 
 from daemon.report import Report
 
+pytestmark = pytest.mark.daemons
+
 FAULTS = """
 from daemon.store.folder import Staging
 before(Staging, "settle", die, fuse="before-settle")

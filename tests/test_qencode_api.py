@@ -28,6 +28,8 @@ from sqlalchemy import select, update
 from daemon.catalogue import organisations
 from daemon.tables import qencode_tasks, qencode_tokens
 
+pytestmark = pytest.mark.daemons
+
 THUMBNAIL = {"output": "thumbnail", "time": "0.5", "width": "100"}
 
 

@@ -15,6 +15,8 @@ from listener import Call, Listener, always, listening
 from qencode3.client import Client
 from test_qencode_api import THUMBNAIL, Door, clip, picture, serving  # noqa: F401  clip is a fixture
 
+pytestmark = pytest.mark.daemons
+
 # The page's own curl, as it stands but for the host of the bucket and the times of a shorter film.
 PAGE = """{"query": {
         "source": "https://qa.qencode.com/static/test_mini.mp4",

@@ -19,6 +19,8 @@ from test_cli import called
 
 from daemon.jobs import table
 
+pytestmark = pytest.mark.daemons
+
 KEY, SECRET = "AKIASHOWNNOWHERE", "a-secret-shown-nowhere"
 SIGNED = "film.mp4?X-Signature=secret-of-the-url"
 

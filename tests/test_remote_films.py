@@ -28,6 +28,8 @@ from daemon.task import Task
 from daemon.worker import handle
 from daemon.worker.handle import Watch, Worker
 
+pytestmark = pytest.mark.daemons
+
 WATCH = Watch(stall=20, wall=60)
 # One kind of clip for each kind of file, and all that are read in ways of their own.
 COMMON_NAMES = (

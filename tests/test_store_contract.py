@@ -16,6 +16,8 @@ from daemon.store.folder import Folder
 from daemon.store.protocol import Store
 from daemon.store.requests import Place
 
+pytestmark = pytest.mark.daemons
+
 NAME = "01ARZ3NDEKTSV4RRFFQ69G5FAV.2"
 OLDER = {"poster.webp": b"older", "gone.webp": b"older", "tiles/0.jpg": b"older", MANIFEST: b"older"}
 NEWER = {"poster.webp": b"newer", "added.vtt": b"newer", "tiles/320/0.jpg": b"newer", MANIFEST: b"newer"}

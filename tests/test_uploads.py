@@ -22,6 +22,8 @@ from tusclient.client import TusClient
 from daemon.catalogue import organisations
 from daemon.tables import uploads
 
+pytestmark = pytest.mark.daemons
+
 MIB = 1 << 20
 VERSION = {"Tus-Resumable": "1.0.0"}
 PIECE = VERSION | {"Content-Type": "application/offset+octet-stream"}

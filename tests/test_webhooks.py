@@ -15,6 +15,8 @@ from listener import Call, always, in_turn, listening
 from daemon.jobs import errands, table
 from daemon.report import Report
 
+pytestmark = pytest.mark.daemons
+
 SECRET = "of this organisation"
 HERE = {"webhooks__allowed_hosts": '["127.0.0.1"]', "webhooks__secret": SECRET, "webhooks__first_delay": 0.05}
 

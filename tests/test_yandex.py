@@ -20,6 +20,8 @@ from yandex_door import Client, Door, opened, picture, size_of
 from daemon.catalogue.operations import REMEMBERED
 from daemon.tables import operations
 
+pytestmark = pytest.mark.daemons
+
 SERVICE = "yandex.cloud.video.v1.ThumbnailService"
 BOXES = [(320, 180), (640, 360), (1280, 720)]
 LONG = "x" * 51

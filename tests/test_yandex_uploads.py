@@ -16,6 +16,8 @@ from yandex_door import KINDS, Client, Door, opened, picture, size_of
 
 from daemon.catalogue.signing import signer
 
+pytestmark = pytest.mark.daemons
+
 LIMIT, PIXELS = 200_000, 4_000_000
 # With a fuse each: killed before an upload is where it belongs, and after that, before its row says so; no room.
 FAULT = """

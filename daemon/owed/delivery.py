@@ -18,7 +18,6 @@ from daemon.jobs import table
 from daemon.jobs.errands import Errand
 from daemon.media_types import media_type
 from daemon.net import PORTS, Client, Reach
-from daemon.owed.azure import AzureContainer, azure_store
 from daemon.owed.secrets import Box
 from daemon.report import Report
 from daemon.s3 import S3Bucket
@@ -129,6 +128,8 @@ class Deliveries:
     def _bucket(self, target: Target) -> Bucket:
         origin = self._endpoints.origin_of(target)
         if target.is_azure:
+            from daemon.owed.azure import AzureContainer, azure_store  # here: it takes a tenth of a second
+
             store = azure_store(target.bucket, target.key, target.secret, self._timeout)
             about = {"Storage-Class": target.storage_class, "Cache-Control": target.cache_control}
             return AzureContainer(store, {name: value for name, value in about.items() if value})
