@@ -325,7 +325,8 @@ class Site:
         """What the job table holds, beside the daemon; nothing where there is none yet."""
         if not self.database.exists():
             return []
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as connection:
+        # Not read-only: such a reader may take the journal of a writer that just begins for one that was left behind.
+        with closing(sqlite3.connect(f"file:{self.database}?mode=rw", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
             if not connection.execute("select 1 from sqlite_master where name = 'jobs_ended'").fetchone():
                 return []

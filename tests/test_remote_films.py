@@ -31,7 +31,7 @@ from daemon.worker.handle import Watch, Worker
 pytestmark = pytest.mark.daemons
 
 WATCH = Watch(stall=20, wall=60)
-# One kind of clip for each kind of file, and all that are read in ways of their own.
+# Those that are read in ways of their own.
 COMMON_NAMES = (
     "h264-frag",
     "h264-refresh-ts",
