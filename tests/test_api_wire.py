@@ -16,6 +16,8 @@ from clips import RECIPES, Clip, make
 from doors import Door, door_of, heard, job_of, problem
 from harness import PATIENCE, Site, thumbnail, until
 
+pytestmark = pytest.mark.daemons
+
 # Patience is short, and the look whether all is well frequent.
 FAULTS = """
 import daemon.app, daemon.serving

@@ -19,6 +19,8 @@ from command import THUMBD, called, environment, one_line
 from harness import PATIENCE, Running, Site, free_port, number_in, until
 from rich.console import Console
 
+pytestmark = pytest.mark.daemons
+
 KEY = "thumbd_key"
 
 

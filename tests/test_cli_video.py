@@ -8,6 +8,8 @@ import pytest
 from clips import RECIPES, make, not_a_video
 from command import called, one_line, thumbd
 
+pytestmark = pytest.mark.daemons
+
 H264 = next(recipe for recipe in RECIPES if recipe.name == "h264")
 
 

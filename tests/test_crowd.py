@@ -11,6 +11,8 @@ import pytest
 from clips import RECIPES, Clip, make
 from harness import Running, Site, check_whole, thumbnail, until
 
+pytestmark = pytest.mark.daemons
+
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 # Sources of all sorts of codecs and containers.
 MIXED = (
