@@ -390,14 +390,14 @@ def test_a_worker_falls_back(packet: int, clip_by: str, clip_folder: Path, tmp_p
         assert worker.device == "cuda:0"
         assert made.failure is None
         assert (production.tally.fallback, production.tally.device) == ("error", "cpu")
-        assert {output.name: output.device for output in made.outputs} == {
+        assert {output.name: output.device for output in made.outputs.values()} == {
             "moving": clip_by,
             "one": "cpu",
             "some": "cpu",
         }
         assert made.warnings[0].startswith("decoded by the CPU: NVDEC gave no picture")
         staged = {file.name: file for file in tmp_path.rglob("*") if file.is_file()}
-        assert sorted(staged) == sorted(file for output in made.outputs for file in output.files)
+        assert sorted(staged) == sorted(file for output in made.outputs.values() for file in output.files)
         alone = render(path, [SERIES, THUMBNAIL])
         assert {name: staged[name].read_bytes() for name in alone.files} == alone.files
         with av.open(str(staged["moving.mp4"])) as container:
