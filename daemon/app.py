@@ -238,10 +238,10 @@ class Daemon:
         self._errands.wake()
 
     def _settled(self, key: str) -> None:
+        if self._service is not None:  # first: somebody may be waiting for it
+            self._service.settled(key)
         self._inbox.settled()
         self._errands.wake()
-        if self._service is not None:
-            self._service.settled(key)
 
     async def _qencode_callback(self, occasion: Occasion) -> Wording:
         assert self._service is not None  # noqa: S101  it is there before any errand is run

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 
@@ -11,7 +11,7 @@ import structlog
 
 from daemon.cache import Reused, reuse
 from daemon.catalogue.artifacts import Origin, recipe
-from daemon.catalogue.videos import place_of
+from daemon.catalogue.videos import Place
 from daemon.errors import Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job, Output
 from daemon.jobs import table
@@ -21,12 +21,20 @@ from daemon.means import Means
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
 from daemon.sources import Opened
-from daemon.store.protocol import Staging
+from daemon.store.protocol import Staging, Store
 from daemon.task import MAX_FILES, Task
 from daemon.threads import in_thread
 from daemon.worker.handle import Worker
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Jobs that were claimed together, on one source: where that is, or why it is nowhere."""
+
+    held: Sequence[Held]
+    place: Place | Failure
 
 
 class Batch:
@@ -37,7 +45,7 @@ class Batch:
         self,
         means: Means,
         worker: Worker,
-        held: Sequence[Held],
+        claimed: Claimed,
         pause: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
@@ -46,7 +54,8 @@ class Batch:
         self._pause = pause
         self._wake = wake
         self._worker = worker
-        self._all = held
+        self._all = held = claimed.held
+        self._place = claimed.place
         self._jobs: dict[str, Job] = {}
         self._origin = Origin()
         self._recipes: dict[str, dict[int, str]] = {}
@@ -79,13 +88,14 @@ class Batch:
             await self._failed(held, failure, alone=alone)
 
     async def _perform(self) -> None:
-        means, lead = self._means, self._all[0]
+        sources, place = self._means.sources, self._place
+        if isinstance(place, Failure):
+            raise place
         self._jobs = {held.key: Job.read(held.job) for held in self._all}
-        place = await means.insist("place", lambda c: place_of(c, lead.org, lead.source))
         opening = (
-            means.sources.open(place.source, place.roots)
+            sources.open(place.source, place.roots)
             if place.upload is None
-            else means.sources.open_upload(place.source, place.upload)
+            else sources.open_upload(place.source, place.upload)
         )
         async with opening as opened:
             self._origin = Origin(opened.identity, place.revision)
@@ -97,21 +107,15 @@ class Batch:
                     await self._failed(held, Interrupted("those that share its pass write enough files"))
                 else:
                     await self._stage(held)
-            staged = list(self._open.values())
-            started = await means.insist("start", lambda c: table.start(c, staged))
-            for held in staged:
-                if held not in started:
-                    await self._failed(held, LeaseLost("another owner has it"))
-                elif await self._find_equal(held):
+            for held in list(self._open.values()):
+                if await self._find_equal(held):
                     self._performing.append(held)
             if self._performing:
                 await self._produce(opened)
 
     async def _stage(self, held: Held) -> None:
-        store = self._means.store
         try:
-            await in_thread(store.check_destination, held.destination)
-            self._stagings[held.key] = await in_thread(store.stage, held.staging)
+            self._stagings[held.key] = await in_thread(_stage, self._means.store, held)
         except Failure as failure:
             await self._failed(held, failure)
 
@@ -188,7 +192,7 @@ class Batch:
         await self._failed(self._performing[number], failure)
 
     async def _publish(self, held: Held, made: Made) -> None:
-        report = _report(held, made)
+        report = self._report(held, made)
         await in_thread(self._stagings[held.key].write, {MANIFEST: report.json_bytes()})
         recipes = [self._recipes[held.key].get(n) for n in made.outputs]
         while (answer := await self._means.begin_publishing(held, report, self._origin, recipes)) == "wait":
@@ -218,7 +222,7 @@ class Batch:
             self._pause("store")
         verdict = judge(held.history, failure, alone=alone, policy=means.policy)
         if isinstance(verdict, Over):
-            report = _report(held, made, verdict.failure).model_dump_json()
+            report = self._report(held, made, verdict.failure).model_dump_json()
             still = await means.insist("fail", lambda c: table.fail(c, held, report))
             self._over(held, "failed", failure)
             if still:
@@ -229,6 +233,12 @@ class Batch:
             self._metrics.job_retries.labels(failure.code).inc()
             self._over(held, "again", failure)
             self._wake()
+
+    def _report(self, held: Held, made: Made | None, failure: Failure | None = None) -> Report:
+        job = self._jobs.get(held.key) or Job.read(held.job)
+        report = report_of(job, held.id, held.token, made, held.destination, failure)
+        timings = report.timings.model_copy(update={"queue": round(held.queued_seconds, 6)})
+        return report.model_copy(update={"timings": timings})
 
     def _over(self, held: Held, outcome: str, failure: Failure | None = None) -> None:
         self._open.pop(held.key, None)
@@ -298,10 +308,9 @@ def report_of(
     )
 
 
-def _report(held: Held, made: Made | None, failure: Failure | None = None) -> Report:
-    report = report_of(Job.read(held.job), held.id, held.token, made, held.destination, failure)
-    timings = report.timings.model_copy(update={"queue": round(held.queued_seconds, 6)})
-    return report.model_copy(update={"timings": timings})
+def _stage(store: Store, held: Held) -> Staging:
+    store.check_destination(held.destination)
+    return store.stage(held.staging)
 
 
 def _who(held: Held) -> dict[str, object]:

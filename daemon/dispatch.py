@@ -1,7 +1,6 @@
 """Claims jobs for the workers, keeps their leases, and says how many batches run at once."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -9,12 +8,13 @@ from time import monotonic
 import structlog
 from sqlalchemy import Connection
 
-from daemon.batch import Batch
+from daemon.batch import Batch, Claimed
 from daemon.catalogue import organisations
+from daemon.catalogue.videos import place_of
 from daemon.errors import Failure
 from daemon.jobs import table
-from daemon.jobs.table import Held, Publication
-from daemon.means import AGAIN_SECONDS, Means
+from daemon.jobs.table import Publication
+from daemon.means import AGAIN_SECONDS, Means, Terms
 from daemon.worker.handle import Worker
 
 log = structlog.get_logger()
@@ -31,7 +31,8 @@ class Dispatcher:
         self._workers = workers
         self._batches: set[Batch] = set()
         self._adopted: set[asyncio.Task[Failure | None]] = set()
-        self._news = asyncio.Event()
+        self._news = asyncio.Event()  # there may be something to claim
+        self._looking = asyncio.Lock()
         self._draining = False
 
     def wake(self) -> None:
@@ -71,7 +72,6 @@ class Dispatcher:
 
     async def _lane(self, worker: Worker) -> None:
         while not self._draining:
-            self._news.clear()
             if not worker.alive:
                 try:
                     await worker.start()
@@ -79,29 +79,35 @@ class Dispatcher:
                     log.error("a worker cannot be started", reason=failure.message)
                     await asyncio.sleep(AGAIN_SECONDS)
                     continue
-            held = [] if self.paused else await self._claim()
-            if held:
-                batch = Batch(self._means, worker, held, self.pause, self.wake)
+            claimed = await self._claim()
+            if claimed:
+                batch = Batch(self._means, worker, claimed, self.pause, self.wake)
                 self._batches.add(batch)
                 try:
                     await batch.run()
                 finally:
                     self._batches.discard(batch)
+                    self._news.set()  # what was kept from running beside it
             else:
-                with contextlib.suppress(TimeoutError):
+                try:
                     # Not wait_for: until Python 3.12 it may swallow a cancellation that comes with the event.
                     async with asyncio.timeout(self._terms.idle_poll):
                         await self._news.wait()
+                except TimeoutError:
+                    self._news.set()  # another daemon of the table may have brought some
 
-    async def _claim(self) -> list[Held]:
-        terms = self._terms
-
-        def claim(connection: Connection) -> list[list[Held]]:
-            caps = organisations.caps(connection)
-            return table.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
-
-        batches = await self._means.insist("claim", claim)
-        return batches[0] if batches else []
+    async def _claim(self) -> Claimed | None:
+        """One lane looks after the other, and none where the one before has just seen that there is nothing."""
+        async with self._looking:
+            if not self._news.is_set():
+                return None
+            self._news.clear()
+            if self.paused or self._draining:
+                return None
+            claimed = await self._means.insist("claim", partial(_claim, self._terms))
+            if claimed:
+                self._news.set()
+            return claimed
 
     async def _heart(self) -> None:
         while True:
@@ -112,3 +118,18 @@ class Dispatcher:
             self.moved = monotonic()
             for batch in self._batches:
                 batch.keep_only(held, cancelled)
+
+
+def _claim(terms: Terms, connection: Connection) -> Claimed | None:
+    """The next batch, claimed, found and started in one transaction."""
+    caps = organisations.caps(connection)
+    batches = table.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
+    if not batches:
+        return None
+    [held] = batches
+    try:
+        place = place_of(connection, held[0].org, held[0].source)
+    except Failure as failure:
+        return Claimed(held, failure)
+    table.start(connection, held)
+    return Claimed(held, place)

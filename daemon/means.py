@@ -83,8 +83,7 @@ class Means:
         refused: Failure | None = None
         while True:
             try:
-                await in_thread(self.store.check_destination, publication.destination)
-                await in_thread(self.store.publish, publication.staging, publication.destination)
+                await in_thread(_publish, self.store, publication)
                 break
             except StoreFailure as failure:
                 log.error("publishing will be tried again", job=publication.key, reason=failure.message)
@@ -100,6 +99,11 @@ class Means:
         if ended:
             self.settled(publication.key)
         return refused
+
+
+def _publish(store: Store, publication: Publication) -> None:
+    store.check_destination(publication.destination)
+    store.publish(publication.staging, publication.destination)
 
 
 def _complete(connection: Connection, publication: Publication) -> bool:

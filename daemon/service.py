@@ -36,6 +36,7 @@ from daemon.ulid import new_ulid
 T = TypeVar("T")
 
 _RETRY_AFTER = 10  # seconds, where the daemon takes nothing in
+_BELIEVED = 1.0  # seconds after which a key is looked up again: one that was taken away is good no longer than that
 _LOOK_AGAIN = 1.0  # seconds: another daemon of the table may have ended the job
 ENDED = ("completed", "failed")
 
@@ -76,7 +77,8 @@ class Service:
         self._promise = promise
         self._accepted = accepted
         self._closed = closed
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[asyncio.Event, str | None] = {}  # for the job with this key; None: it is being looked up
+        self._callers: dict[str, tuple[float, Organisation]] = {}  # until when a key is believed, and whose it is
         self._draining = False
 
     async def ask(self, question: Callable[[Connection], T]) -> T:
@@ -88,9 +90,15 @@ class Service:
     async def authenticate(self, key: str | None) -> Organisation:
         """Whose API key this is. Raises Unauthenticated."""
         if key:
+            digest = organisations.digest(key)
+            until, known = self._callers.get(digest, (0.0, None))
+            if known is not None and monotonic() < until:
+                return known
             found = await self.ask(lambda c: organisations.of_key(c, key))
             if found is not None:
+                self._callers[digest] = monotonic() + _BELIEVED, found
                 return found
+            self._callers.pop(digest, None)
         raise Unauthenticated("no API key was given" if not key else "this API key is not known, or has expired")
 
     async def spend(self, org: str, name: str) -> None:
@@ -156,37 +164,33 @@ class Service:
     async def job(self, org: str, id: str, wait: float = 0.0) -> Known | None:
         """What became of a job: at once where it is over, else within `wait` seconds. None where there is none."""
         until = monotonic() + wait
-        known = await self.ask(lambda c: table.get(c, org, id))
-        if known is None or known.report.status in ENDED or wait <= 0:
-            return known
-        key, news = known.key, asyncio.Event()
-        waiting = self._waiting.setdefault(key, set())
-        waiting.add(news)
+        news = asyncio.Event()
+        self._waiting[news] = None
         try:
             while True:
-                news.clear()
                 known = await self.ask(lambda c: table.get(c, org, id))
                 left = until - monotonic()
                 if known is None or known.report.status in ENDED or left <= 0 or self._draining:
                     return known
+                self._waiting[news] = known.key
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AGAIN)):
                         await news.wait()
+                news.clear()
         finally:
-            waiting.discard(news)
-            if not waiting and self._waiting.get(key) is waiting:
-                del self._waiting[key]
+            del self._waiting[news]
 
     def settled(self, key: str) -> None:
         """A job ended: whoever waits for it may look."""
-        for news in self._waiting.pop(key, ()):
-            news.set()
+        for news, awaited in self._waiting.items():
+            if awaited in (key, None):
+                news.set()
 
     def drain(self) -> None:
         """From now on nobody waits: the daemon is stopping, and they hear what is known."""
         self._draining = True
-        for key in list(self._waiting):
-            self.settled(key)
+        for news in self._waiting:
+            news.set()
 
     async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> list[Known]:
         """An organisation's jobs, the newest first: those that are older than the one with the key `before`."""

@@ -18,7 +18,7 @@ from clips import RECIPES, Clip, make, not_a_video
 from doors import Door, door_of, job_of, problem
 from harness import Site, thumbnail, until
 
-from daemon.catalogue import signing
+from daemon.catalogue import organisations, signing
 from daemon.job import Job
 
 FAULTS = """
@@ -323,6 +323,19 @@ def test_ranges(published: tuple[str, Path], said: str, status: int, part: slice
         assert answer.headers["content-range"] == f"bytes */{file.stat().st_size}"
 
 
+@pytest.mark.parametrize("length", [0, 1, 1 << 20, (1 << 20) + 1])
+def test_files_of_any_length_come_alike(door: Door, length: int) -> None:
+    """Little ones are read when they are opened, others piece by piece."""
+    data = os.urandom(length)
+    (door.site.store / f"{length}.bin").write_bytes(data)
+    url = signed(door, f"/files/{length}.bin")
+    got, head = httpx.get(url), httpx.head(url)
+    assert got.content == data and head.content == b""
+    told = {name: value for name, value in got.headers.items() if name != "date"}
+    assert told == {name: value for name, value in head.headers.items() if name != "date"}
+    assert told["content-length"] == str(length) and told["accept-ranges"] == "bytes" and told["etag"]
+
+
 def test_several_ranges_and_ranges_of_what_has_changed(published: tuple[str, Path]) -> None:
     url, file = published
     data = file.read_bytes()
@@ -582,6 +595,16 @@ def test_either_header_brings_the_key(door: Door) -> None:
     for headers in ({"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}, {"X-Api-Key": key}):
         assert httpx.get(f"{door.url}/jobs", headers=headers).status_code == 200, headers
     assert httpx.get(f"{door.url}/jobs", headers={"Authorization": "Bearer x", "X-Api-Key": key}).status_code == 401
+
+
+def test_a_key_that_was_taken_away_is_refused_soon(door: Door) -> None:
+    """It is believed for a second, and then looked up again, however often it comes."""
+    with door.client("short-lived") as client:
+        assert client.get("/jobs").status_code == 200
+        door.site.ask(lambda c: organisations.remove(c, "short-lived"))
+        until(lambda: client.get("/jobs").status_code == 401, "the key is looked up again")
+        door.site.ask(lambda c: organisations.add(c, "short-lived", [], None))
+        assert client.get("/jobs").status_code == 401
 
 
 def test_routes_and_not_paths_are_counted(door: Door, one: httpx.Client) -> None:

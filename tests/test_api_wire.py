@@ -213,7 +213,9 @@ def test_a_database_that_fails_is_told_as_later(door: Door) -> None:
         with closing(sqlite3.connect(door.site.database, timeout=30)) as table:
             table.execute("alter table api_keys rename to elsewhere")
         for method, path in (("GET", "/jobs"), ("POST", "/jobs"), ("GET", "/jobs/x"), ("PUT", "/videos/x")):
-            answer = client.request(method, path, json={} if method in ("POST", "PUT") else None)
+            # One that the daemon has not looked up a moment ago.
+            unknown = {"Authorization": f"Bearer {method}-{path}"}
+            answer = client.request(method, path, headers=unknown, json={} if method in ("POST", "PUT") else None)
             told = problem(answer, 503)
             assert told["detail"] == "the job table cannot be reached" and answer.headers["retry-after"]
         with closing(sqlite3.connect(door.site.database, timeout=30)) as table:

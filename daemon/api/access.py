@@ -13,7 +13,7 @@ _bearer = HTTPBearer(auto_error=False, description="An API key of `thumbd org ad
 _header = APIKeyHeader(name="X-Api-Key", auto_error=False, description="The same key, as HesedVid's clients send it.")
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:  # async, or FastAPI would ask a thread for it
     service: Service = request.app.state.service
     return service
 
@@ -27,7 +27,7 @@ def bearer(authorization: str) -> str | None:
 async def caller(request: Request) -> Organisation:
     """The organisation whose key came with the request. Raises Unauthenticated."""
     key = bearer(request.headers.get("authorization", "")) or request.headers.get("x-api-key")
-    return await service_of(request).authenticate(key)
+    return await (await service_of(request)).authenticate(key)
 
 
 TheService = Annotated[Service, Depends(service_of)]

@@ -32,6 +32,7 @@ router = APIRouter(route_class=Route)
 
 _TYPES = {".avif": "image/avif", ".webp": "image/webp", ".vtt": "text/vtt", ".bif": "application/octet-stream"}
 _TYPES |= {".m3u8": "application/vnd.apple.mpegurl", ".mpd": "application/dash+xml"}
+_AT_ONCE = 1 << 20  # bytes of a file that is read when it is opened: on the way to a thread once, not four times
 _BELOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.ENXIO}
 
@@ -92,13 +93,15 @@ async def file_response(request: Request, store: Folder | Bucket, path: str, cac
     headers = {"Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
     if isinstance(store, Bucket):
         return await _passed_on(request, store, path, headers)
-    return _Published(await in_thread(_open, store.root, path), path, headers)
+    file, content = await in_thread(_open_and_read, store.root, path)
+    return _Published(file, content, path, headers)
 
 
 class _Published(FileResponse):
-    """An open file: whatever is published to its place meanwhile, one file is answered, and whole."""
+    """An open file: whatever is published to its place meanwhile, one file is answered, and whole. `content`: all of
+    it, where it has been read."""
 
-    def __init__(self, file: FileIO, path: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, file: FileIO, content: bytes | None, path: str, headers: Mapping[str, str]) -> None:
         super().__init__(
             f"/proc/self/fd/{file.fileno()}",
             media_type=_type_of(path),
@@ -106,12 +109,18 @@ class _Published(FileResponse):
             stat_result=os.fstat(file.fileno()),
         )
         self._file = file
+        self._content = content
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._file:
-            if self._is_known(Headers(scope=scope)):
+            asked = Headers(scope=scope)
+            if self._is_known(asked):
                 told = {name: self.headers[name] for name in ("cache-control", "etag", "last-modified")}
                 await Response(status_code=304, headers=told)(scope, receive, send)
+            elif self._content is not None and "range" not in asked:
+                body = b"" if scope["method"] == "HEAD" else self._content
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await send({"type": "http.response.body", "body": body})
             else:
                 await super().__call__(scope, receive, send)
 
@@ -163,6 +172,16 @@ async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mappi
 
 def _type_of(path: str) -> str:
     return _TYPES.get(PurePosixPath(path).suffix.lower()) or guess_type(path)[0] or "application/octet-stream"
+
+
+def _open_and_read(root: Path, path: str) -> tuple[FileIO, bytes | None]:
+    """A published file, and all of it where that is little. Raises as `_open`."""
+    file = _open(root, path)
+    try:
+        return file, file.readall() if os.fstat(file.fileno()).st_size <= _AT_ONCE else None
+    except OSError as error:
+        file.close()
+        raise StoreFailure(f"a published file cannot be read: {error.strerror}") from None
 
 
 def _open(root: Path, path: str) -> FileIO:

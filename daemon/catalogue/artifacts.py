@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select, update
 
 from daemon.catalogue.videos import Video
 from daemon.job import Output
@@ -74,7 +74,7 @@ def announce(
 ) -> None:
     """The files of these outputs, each with its recipe, are about to be published by the job with this key."""
     replaced = _replaced(connection, {file for output, _ in outputs for file in output.files})
-    connection.execute(delete(artifacts).where(or_(artifacts.c.job == key, artifacts.c.id.in_(replaced))))
+    connection.execute(_REPLACE, {"its_job": key, "ids": replaced})
     common = {
         "org": org,
         "job": key,
@@ -83,10 +83,10 @@ def announce(
         "source": source.model_dump_json() if source else None,
         "revision": origin.revision,
         "identity": origin.identity,
-        "created_at": now(),
     }
-    for output, made_by in outputs:
-        own = {
+    rows = [
+        {
+            **common,
             "id": new_ulid(),
             "output": output.output,
             "path": output.path,
@@ -95,15 +95,17 @@ def announce(
             "report": output.model_dump_json(),
             "recipe": made_by,
         }
-        connection.execute(insert(artifacts).values(common | own))
+        for output, made_by in outputs
+    ]
+    if rows:
+        connection.execute(_INSERT, rows)
 
 
 def _replaced(connection: Connection, files: AbstractSet[str]) -> list[str]:
     """The ids of the rows that have one of these files, be it one of many: a folder above it is their destination."""
     folders = {str(folder) for file in files for folder in PurePosixPath(file).parents}
-    there = select(artifacts.c.id, artifacts.c.output, artifacts.c.path, artifacts.c.report)
     found = []
-    for row in connection.execute(there.where(artifacts.c.destination.in_(folders))):
+    for row in connection.execute(_WITHIN, {"folders": sorted(folders)}):
         own = {row.path} if row.output in _ONE_FILE else json.loads(row.report)["files"]
         if not files.isdisjoint(own):
             found.append(row.id)
@@ -112,7 +114,7 @@ def _replaced(connection: Connection, files: AbstractSet[str]) -> list[str]:
 
 def show(connection: Connection, key: str) -> None:
     """The files of this job are where they belong."""
-    connection.execute(update(artifacts).where(artifacts.c.job == key).values(published=True))
+    connection.execute(_SHOW, {"its_job": key})
 
 
 def withdraw(connection: Connection, key: str) -> None:
@@ -134,8 +136,7 @@ def equals(connection: Connection, org: str, recipes: Sequence[str]) -> dict[str
 
 def of_job(connection: Connection, org: str, job_id: str) -> list[Artifact]:
     """What a job has published, also where the job itself is long forgotten."""
-    mine = and_(_published(org), artifacts.c.job_id == job_id)
-    return [_artifact(row) for row in connection.execute(select(artifacts).where(mine).order_by(artifacts.c.id))]
+    return [_artifact(row) for row in connection.execute(_OF_JOB, {"its_org": org, "its_job": job_id})]
 
 
 def largest_thumbnail(connection: Connection, video: Video) -> Artifact | None:
@@ -162,3 +163,20 @@ def _artifact(row: Row[Any]) -> Artifact:
     source = None if row.source is None else SourceFacts.model_validate_json(row.source)
     report = OutputReport.model_validate_json(row.report)
     return Artifact(row.id, row.org, row.job_id, row.destination, report, source, row.created_at)
+
+
+# What every job or request asks, built once.
+
+_REPLACE = delete(artifacts).where(
+    or_(artifacts.c.job == bindparam("its_job"), artifacts.c.id.in_(bindparam("ids", expanding=True)))
+)
+_INSERT = insert(artifacts).values(created_at=now())
+_WITHIN = select(artifacts.c.id, artifacts.c.output, artifacts.c.path, artifacts.c.report).where(
+    artifacts.c.destination.in_(bindparam("folders", expanding=True))
+)
+_SHOW = update(artifacts).where(artifacts.c.job == bindparam("its_job")).values(published=True)
+_OF_JOB = (
+    select(artifacts)
+    .where(artifacts.c.org == bindparam("its_org"), artifacts.c.published, artifacts.c.job_id == bindparam("its_job"))
+    .order_by(artifacts.c.id)
+)

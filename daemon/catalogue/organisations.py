@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, or_, select, update
 
 from daemon.tables import api_keys, now, orgs
 
@@ -61,13 +61,12 @@ def remove(connection: Connection, name: str) -> bool:
 
 
 def get(connection: Connection, name: str) -> Organisation | None:
-    row = connection.execute(select(orgs).where(orgs.c.name == name)).first()
+    row = connection.execute(_BY_NAME, {"its_name": name}).first()
     return None if row is None else _organisation(row)
 
 
 def all_of_them(connection: Connection) -> list[Organisation]:
-    good = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now())
-    keys = select(func.count()).where(api_keys.c.org == orgs.c.name, good).scalar_subquery()
+    keys = select(func.count()).where(api_keys.c.org == orgs.c.name, _GOOD).scalar_subquery()
     rows = connection.execute(select(orgs, keys.label("keys")).order_by(orgs.c.name))
     return [_organisation(row, row.keys) for row in rows]
 
@@ -75,27 +74,36 @@ def all_of_them(connection: Connection) -> list[Organisation]:
 def of_key(connection: Connection, key: str) -> Organisation | None:
     """Whose key this is; None for a wrong or expired one. What is looked up is a hash: how long that takes tells
     nothing of any key."""
-    mine = select(orgs).join(api_keys, api_keys.c.org == orgs.c.name).where(api_keys.c.hash == _hash(key))
-    row = connection.execute(mine.where(or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now()))).first()
+    row = connection.execute(_BY_KEY, {"its_hash": digest(key)}).first()
     return None if row is None else _organisation(row)
 
 
 def caps(connection: Connection) -> dict[str, int]:
     """Organisation -> how many of its jobs may run at once, where that is limited."""
-    limited = select(orgs.c.name, orgs.c.max_running).where(orgs.c.max_running.is_not(None))
-    return {row.name: row.max_running for row in connection.execute(limited)}
+    return {row.name: row.max_running for row in connection.execute(_LIMITED)}
 
 
 def _new_key(connection: Connection, name: str) -> str:
     key = PREFIX + secrets.token_urlsafe(32)
-    connection.execute(insert(api_keys).values(hash=_hash(key), org=name, created_at=now()))
+    connection.execute(insert(api_keys).values(hash=digest(key), org=name, created_at=now()))
     return key
 
 
-def _hash(key: str) -> str:
+def digest(key: str) -> str:
+    """What is kept of a key."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
 def _organisation(row: Row[Any], keys: int = 0) -> Organisation:
     roots = None if row.roots is None else tuple(Path(root) for root in json.loads(row.roots))
     return Organisation(row.name, row.max_running, roots, row.webhook_secret, keys)
+
+
+# What every request or job asks, built once.
+
+_GOOD = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now())
+_BY_KEY = (
+    select(orgs).join(api_keys, api_keys.c.org == orgs.c.name).where(api_keys.c.hash == bindparam("its_hash"), _GOOD)
+)
+_BY_NAME = select(orgs).where(orgs.c.name == bindparam("its_name"))
+_LIMITED = select(orgs.c.name, orgs.c.max_running).where(orgs.c.max_running.is_not(None))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from daemon.catalogue import organisations, uploads
 from daemon.catalogue.organisations import DEFAULT
@@ -69,7 +69,7 @@ def _may_use(connection: Connection, org: str, channel: str) -> bool:
 
 
 def get(connection: Connection, id: str) -> Video | None:
-    row = connection.execute(select(videos).where(videos.c.id == id)).first()
+    row = connection.execute(_BY_ID, {"its_id": id}).first()
     return None if row is None else _video(row)
 
 
@@ -124,3 +124,6 @@ def place_of(connection: Connection, org: str, source: str) -> Place:
 def _video(row: Row[Any]) -> Video:
     facts = SourceFacts(duration=row.duration, width=row.width, height=row.height, codec=row.codec, fps=row.fps)
     return Video(row.id, row.revision, row.org, row.channel, row.source, row.identity, facts, row.created_at)
+
+
+_BY_ID = select(videos).where(videos.c.id == bindparam("its_id"))

@@ -15,9 +15,24 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, exists, func, insert, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from daemon.jobs.fairness import Candidate, in_turn
 from daemon.tables import COMPLETED, DORMANT, DUE, ENDED, QUEUED, RUNNING, errands, jobs, now
@@ -98,7 +113,7 @@ def add(connection: Connection, job: str, org: str, owing: Sequence[NewErrand]) 
 
 def job_ended(connection: Connection, job: str, state: str) -> None:
     """Wakes what is owed now; of a job that failed nothing sealed is left."""
-    if connection.execute(select(errands.c.key).where(errands.c.job == job).limit(1)).first() is None:
+    if connection.execute(_ANY, {"its_job": job}).first() is None:
         return  # as most do
     mine = update(errands).where(errands.c.job == job, errands.c.state == DORMANT)
     if state == COMPLETED:
@@ -141,8 +156,7 @@ def claim(connection: Connection, owner: str, room: Mapping[Kind, int], lease: f
     if not wanted:
         return []
     # Mostly there is nothing at all: one cheap question tells.
-    some = [exists().where(errands.c.state == DUE, errands.c.kind == kind) for kind in wanted]
-    there = connection.execute(select(*some)).one()
+    there = connection.execute(_which_are_due(*wanted)).one()
     keys: list[str] = []
     for kind in (kind for kind, any_due in zip(wanted, there, strict=True) if any_due):
         rows = connection.execute(_next_in_line(connection.dialect.name, kind, room[kind])).all()
@@ -151,6 +165,12 @@ def claim(connection: Connection, owner: str, room: Mapping[Kind, int], lease: f
     return _take(connection, keys, owner, lease) if keys else []
 
 
+@cache
+def _which_are_due(*kinds: Kind) -> Any:
+    return select(*(exists().where(errands.c.state == DUE, errands.c.kind == kind) for kind in kinds))
+
+
+@cache
 def _next_in_line(dialect: str, kind: Kind, each: int) -> Any:
     """The first `each` due ones of every organisation, found as the job table finds its own."""
     due = and_(errands.c.state == DUE, errands.c.kind == kind)
@@ -290,3 +310,6 @@ def _anybodys() -> dict[str, Any]:
 def _holds(errand: Errand) -> ColumnElement[bool]:
     mine = and_(errands.c.key == errand.key, errands.c.token == errand.token)
     return and_(mine, errands.c.state == RUNNING)
+
+
+_ANY = select(errands.c.key).where(errands.c.job == bindparam("its_job")).limit(1)

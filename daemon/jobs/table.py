@@ -12,7 +12,21 @@ from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, literal, or_, select, true, union_all, update
+from sqlalchemy import (
+    Connection,
+    Float,
+    Row,
+    and_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from daemon.errors import Cancelled, Failure
@@ -124,22 +138,18 @@ class TakenOver:
 def add(connection: Connection, new: NewJob) -> bool:
     """Takes a job in; False where it is known already (same key, or same id of the same organisation). Then its report
     goes to the new name too."""
-    insert = postgresql.insert(jobs) if connection.dialect.name == "postgresql" else sqlite.insert(jobs)
     names = [new.report_to] if new.report_to else []
-    statement = insert.values(
-        key=new.key,
-        org=new.org,
-        id=new.id,
-        source=new.source,
-        destination=new.destination,
-        priority=new.priority,
-        job=new.job,
-        state=QUEUED,
-        created_at=now(),
-        run_at=now(),
-        reports_to=json.dumps(names),
-    ).on_conflict_do_nothing()
-    if connection.execute(statement.returning(jobs.c.key)).first():
+    values = {
+        "key": new.key,
+        "org": new.org,
+        "id": new.id,
+        "source": new.source,
+        "destination": new.destination,
+        "priority": new.priority,
+        "job": new.job,
+        "reports_to": json.dumps(names),
+    }
+    if connection.execute(_insertion(connection.dialect.name), values).first():
         errands.add(connection, new.key, new.org, new.errands)
         return True
     known = or_(jobs.c.key == new.key, and_(jobs.c.org == new.org, jobs.c.id == new.id))
@@ -147,9 +157,18 @@ def add(connection: Connection, new: NewJob) -> bool:
     row = connection.execute(found.with_for_update()).one()
     if names:
         union = json.dumps(sorted({*json.loads(row.reports_to), *names}))
-        values = {"reports_to": union, "report_due": row.state in ENDED}
-        connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
+        also = {"reports_to": union, "report_due": row.state in ENDED}
+        connection.execute(update(jobs).where(jobs.c.key == row.key).values(also))
     return False
+
+
+@cache
+def _insertion(dialect: str) -> Any:
+    insert = postgresql.insert(jobs) if dialect == "postgresql" else sqlite.insert(jobs)
+    given = ("key", "org", "id", "source", "destination", "priority", "job", "reports_to")
+    taken: dict[str, Any] = {name: bindparam(name) for name in given}
+    values = {**taken, "state": QUEUED, "created_at": now(), "run_at": now()}
+    return insert.values(values).on_conflict_do_nothing().returning(jobs.c.key)
 
 
 def claim(
@@ -158,7 +177,7 @@ def claim(
     """Up to `slots` batches for `owner`: in each the job whose turn it is, and up to `riders` queued jobs of the same
     organisation on the same source. A suspect is claimed alone, and only by an owner that runs nothing else."""
     _one_at_a_time(connection, _CLAIMS_LOCK)
-    active = connection.execute(select(jobs.c.org, jobs.c.owner, jobs.c.suspect).where(jobs.c.state == RUNNING)).all()
+    active = connection.execute(_ACTIVE).all()
     running = Counter(row.org for row in active)
     mine = [row for row in active if row.owner == owner]
     if any(row.suspect for row in mine):
@@ -178,14 +197,15 @@ def claim(
         keys = [lead.key]
         room = room_for(lead.org, running, caps, riders + 1) - 1
         if room > 0:
-            keys += connection.execute(_riders(lead, room)).scalars()
+            asked = {"org": lead.org, "source": lead.source, "lead": lead.key, "most": room}
+            keys += connection.execute(_RIDERS, asked).scalars()
         if held := _take(connection, keys, owner, lease):
             running[lead.org] += len(held)
             batches.append(held)
     return batches
 
 
-@cache  # building it takes longer than asking it
+@cache
 def _next_in_line(dialect: str, each: int) -> Any:
     """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
     not with the length of their queues: the index is skipped through from one organisation to the next."""
@@ -209,34 +229,8 @@ def _next_in_line(dialect: str, each: int) -> Any:
     return select(*_LINE).select_from(lines.join(jobs, jobs.c.key.in_(heads.with_only_columns(jobs.c.key))))
 
 
-def _riders(lead: Row[Any], most: int) -> Any:
-    return (
-        select(jobs.c.key)
-        .where(jobs.c.state == QUEUED, jobs.c.org == lead.org, jobs.c.source == lead.source)
-        .where(jobs.c.key != lead.key, jobs.c.suspect.is_(False), jobs.c.run_at <= now())
-        .order_by(jobs.c.priority, jobs.c.key)
-        .limit(most)
-    )
-
-
 def _take(connection: Connection, keys: Sequence[str], owner: str, lease: float) -> list[Held]:
-    # Concatenated, so that no planner takes the state's index for it, and reads the whole queue instead of these keys.
-    still_queued = jobs.c.state.concat("") == QUEUED
-    taken = (
-        update(jobs)
-        .where(jobs.c.key.in_(keys), still_queued)
-        .values(
-            state=RUNNING,
-            token=jobs.c.token + 1,
-            owner=owner,
-            lease_until=now() + lease,
-            started=False,
-            pictures_made=0,
-            pictures_in_all=0,
-        )
-        .returning(jobs, (now() - jobs.c.run_at).label("waited"))
-    )
-    rows = {row.key: row for row in connection.execute(taken)}
+    rows = {row.key: row for row in connection.execute(_TAKE, {"keys": keys, "by": owner, "lease": lease})}
     return [_held(rows[key]) for key in keys if key in rows]
 
 
@@ -257,9 +251,7 @@ def _held(row: Row[Any]) -> Held:
 
 def start(connection: Connection, held: Sequence[Held]) -> list[Held]:
     """Says that these jobs are given to a worker now; those that are still held."""
-    for job in held:
-        connection.execute(update(jobs).where(_holds(job)).values(started=True, starts=jobs.c.starts + 1))
-    return [job for job in held if connection.execute(select(jobs.c.key).where(_holds(job))).first()]
+    return [job for job in held if connection.execute(_START, _as_held(job)).first()]
 
 
 def heartbeat(
@@ -283,26 +275,18 @@ def heartbeat(
 def publishing(connection: Connection, held: Held, report: str) -> Literal["go", "wait", "cancelled", "lost"]:
     """The point of no return. `wait` while another job publishes to the same destination, or inside or around it."""
     _one_at_a_time(connection, _PUBLISHING_LOCK)
-    mine = connection.execute(select(jobs.c.cancelled).where(_holds(held)).with_for_update()).first()
+    mine = connection.execute(_IS_CANCELLED, _as_held(held)).first()
     if mine is None or mine.cancelled:
         return "lost" if mine is None else "cancelled"
-    others = select(jobs.c.destination).where(jobs.c.state == PUBLISHING, jobs.c.key != held.key)
-    busy = connection.execute(others.union_all(errands.expiring())).scalars()
-    if any(_touches(held.destination, other) for other in busy):
+    if any(_touches(held.destination, other) for other in connection.execute(_BUSY).scalars()):
         return "wait"
-    values = {"state": PUBLISHING, "report": report, "staging": held.staging}
-    connection.execute(update(jobs).where(_holds(held)).values(values))
+    connection.execute(_PUBLISH, {**_as_held(held), "its_report": report, "its_staging": held.staging})
     return "go"
 
 
 def complete(connection: Connection, publication: Publication) -> bool:
     """The outputs are where they belong. False where somebody else said so before."""
-    ended = (
-        update(jobs)
-        .where(jobs.c.key == publication.key, jobs.c.token == publication.token, jobs.c.state == PUBLISHING)
-        .values(state=COMPLETED, staging=None, **_ended())
-    )
-    if not connection.execute(ended).rowcount:
+    if not connection.execute(_COMPLETE, _as_held(publication)).rowcount:
         return False
     errands.job_ended(connection, publication.key, COMPLETED)
     return True
@@ -310,12 +294,12 @@ def complete(connection: Connection, publication: Publication) -> bool:
 
 def withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
     """The outputs can never be where they belong. False where somebody else said so before."""
-    mine = and_(jobs.c.key == publication.key, jobs.c.token == publication.token, jobs.c.state == PUBLISHING)
-    row = connection.execute(select(jobs, now().label("waited")).where(mine)).one_or_none()
+    mine = _as_held(publication)
+    row = connection.execute(select(jobs, now().label("waited")).where(_PUBLISHES), mine).one_or_none()
     if row is None:
         return False
     values = {"state": FAILED, "staging": None, "report": failed_report(_held(row), failure), **_ended()}
-    connection.execute(update(jobs).where(mine).values(values))
+    connection.execute(update(jobs).where(_PUBLISHES).values(values), mine)
     errands.job_ended(connection, publication.key, FAILED)
     return True
 
@@ -323,7 +307,7 @@ def withdraw(connection: Connection, publication: Publication, failure: Failure)
 def fail(connection: Connection, held: Held, report: str) -> bool:
     """The job failed for good. False where it is not held any more."""
     values = {"state": FAILED, "report": report, **_ended()}
-    if not connection.execute(update(jobs).where(_holds(held)).values(values)).rowcount:
+    if not connection.execute(update(jobs).where(_HOLDS).values(values), _as_held(held)).rowcount:
         return False
     errands.job_ended(connection, held.key, FAILED)
     return True
@@ -331,7 +315,7 @@ def fail(connection: Connection, held: Held, report: str) -> bool:
 
 def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
     """Queues a held job again. False where it is not held any more."""
-    return bool(connection.execute(update(jobs).where(_holds(held)).values(_queued(verdict))).rowcount)
+    return bool(connection.execute(update(jobs).where(_HOLDS).values(_queued(verdict)), _as_held(held)).rowcount)
 
 
 def release(connection: Connection, owner: str) -> int:
@@ -519,8 +503,9 @@ def _one_at_a_time(connection: Connection, lock: int) -> None:
         connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
-def _holds(held: Held) -> ColumnElement[bool]:
-    return and_(jobs.c.key == held.key, jobs.c.token == held.token, jobs.c.state == RUNNING)
+def _as_held(held: Held | Publication) -> dict[str, Any]:
+    """Its key and token, for statements that are conditional on them."""
+    return {"held_key": held.key, "held_token": held.token}
 
 
 def _ended() -> dict[str, Any]:
@@ -544,10 +529,16 @@ def _queued(verdict: Again) -> dict[str, Any]:
 
 
 def _find(connection: Connection, org: str | None, id: str, *, change: bool = False) -> Row[Any] | None:
-    found = select(jobs, now().label("waited")).where(jobs.c.id == id).order_by(jobs.c.key.desc()).limit(1)
-    if org is not None:
-        found = found.where(jobs.c.org == org)
-    return connection.execute(found.with_for_update() if change else found).one_or_none()
+    return connection.execute(_newest(org is not None, change), {"its_id": id, "its_org": org}).one_or_none()
+
+
+@cache
+def _newest(of_org: bool, change: bool) -> Any:
+    found = select(jobs, now().label("waited")).where(jobs.c.id == bindparam("its_id"))
+    if of_org:
+        found = found.where(jobs.c.org == bindparam("its_org"))
+    found = found.order_by(jobs.c.key.desc()).limit(1)
+    return found.with_for_update() if change else found
 
 
 def _known(row: Row[Any]) -> Known:
@@ -574,3 +565,41 @@ def _known(row: Row[Any]) -> Known:
 
 def _touches(a: str, b: str) -> bool:
     return a == b or a.startswith(b + "/") or b.startswith(a + "/")
+
+
+# What every job asks, built once: building a statement takes several times as long as asking it.
+
+_HELD = and_(jobs.c.key == bindparam("held_key"), jobs.c.token == bindparam("held_token"))
+_HOLDS, _PUBLISHES = and_(_HELD, jobs.c.state == RUNNING), and_(_HELD, jobs.c.state == PUBLISHING)
+_ACTIVE = select(jobs.c.org, jobs.c.owner, jobs.c.suspect).where(jobs.c.state == RUNNING)
+_RIDERS = (
+    select(jobs.c.key)
+    .where(jobs.c.state == QUEUED, jobs.c.org == bindparam("org"), jobs.c.source == bindparam("source"))
+    .where(jobs.c.key != bindparam("lead"), jobs.c.suspect.is_(False), jobs.c.run_at <= now())
+    .order_by(jobs.c.priority, jobs.c.key)
+    .limit(bindparam("most"))
+)
+_TAKE = (
+    update(jobs)
+    # Concatenated, so that no planner takes the state's index for it, and reads the whole queue instead of these keys.
+    .where(jobs.c.key.in_(bindparam("keys", expanding=True)), jobs.c.state.concat("") == QUEUED)
+    .values(
+        state=RUNNING,
+        token=jobs.c.token + 1,
+        owner=bindparam("by"),
+        lease_until=now() + bindparam("lease", type_=Float),
+        started=False,
+        pictures_made=0,
+        pictures_in_all=0,
+    )
+    .returning(jobs, (now() - jobs.c.run_at).label("waited"))
+)
+_START = update(jobs).where(_HOLDS).values(started=True, starts=jobs.c.starts + 1).returning(jobs.c.key)
+_IS_CANCELLED = select(jobs.c.cancelled).where(_HOLDS).with_for_update()
+_BUSY = select(jobs.c.destination).where(jobs.c.state == PUBLISHING).union_all(errands.expiring())
+_PUBLISH = (
+    update(jobs)
+    .where(_HOLDS)
+    .values(state=PUBLISHING, report=bindparam("its_report"), staging=bindparam("its_staging"))
+)
+_COMPLETE = update(jobs).where(_PUBLISHES).values(state=COMPLETED, staging=None, **_ended())
