@@ -52,7 +52,8 @@ class Moto:
         try:
             return bool(self.ask(path, as_owner=False).data)
         except urllib.error.HTTPError as error:
-            assert error.code == 403
+            with error:
+                assert error.code == 403
             return False
 
     def uploads(self, bucket: str) -> int:
@@ -64,7 +65,8 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as error:
+        error.close()
         return True
     except OSError:
         return False

@@ -22,6 +22,8 @@ from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
 
+pytestmark = pytest.mark.daemons
+
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,

@@ -337,8 +337,9 @@ class _Relay:
             if self._cut.is_set():
                 near.close()
                 continue
+            self._open.append(near)
             far = socket.create_connection(("127.0.0.1", self._to))
-            self._open += [near, far]
+            self._open.append(far)
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
 

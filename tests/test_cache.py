@@ -17,6 +17,8 @@ from harness import Running, Site, number_in, numbers_at, thumbnail, until
 from daemon.catalogue import videos
 from daemon.report import OutputReport, Report, SourceFacts
 
+pytestmark = pytest.mark.daemons
+
 # Every pass over a source leaves a mark before it begins.
 FAULTS = """
 from daemon.production import Production

@@ -17,6 +17,8 @@ from harness import Running, Site, thumbnail, until
 
 from daemon.report import Report
 
+pytestmark = pytest.mark.daemons
+
 FAULTS = """
 import daemon.app
 from daemon.intake.spool import Spool

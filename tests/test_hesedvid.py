@@ -21,6 +21,8 @@ from PIL import Image
 from daemon.catalogue import organisations, videos
 from daemon.database import open_engine
 
+pytestmark = pytest.mark.daemons
+
 NODE = shutil.which("node")
 
 

@@ -27,6 +27,8 @@ from daemon.errors import (
     Unauthenticated,
 )
 
+pytestmark = pytest.mark.daemons
+
 PLACE = "/video/v1/thumbnails"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # With fuses: the tables cannot be reached, and a fault of our own.

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the job failed, 2 wrong use.
 local.py      what is done right here: serve, run, schema, check, demo
 jobs.py       submit, status, retry, cancel
 asked.py      the job that a command's words describe
+options.py    the options among those words
 spool.py      jobs through a daemon's spool
 remote.py     jobs over HTTP
 client.py     a client of the HTTP API

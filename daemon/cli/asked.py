@@ -4,10 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlsplit
-
-import typer
 
 from daemon.catalogue.videos import SCHEME
 from daemon.errors import BadJob
@@ -15,37 +13,7 @@ from daemon.intake.spool import parse
 from daemon.job import Job
 from daemon.ulid import new_ulid
 
-AtOption = Annotated[
-    list[str] | None, typer.Option(help='Time of a picture: 12s, 15%, 1:02.5, "middle", "best". Repeatable.')
-]
-EveryOption = Annotated[str | None, typer.Option(help="A series: time between pictures.")]
-CountOption = Annotated[int | None, typer.Option(help="A series: how many pictures.")]
-SpriteOption = Annotated[bool, typer.Option("--sprite", help="The series as sheets of tiles and a WebVTT.")]
-ClipOption = Annotated[bool, typer.Option("--clip", help="A stretch as MP4.")]
-AnimationOption = Annotated[bool, typer.Option("--animation", help="A stretch as a loop: webp, gif or avif.")]
-StartOption = Annotated[str | None, typer.Option(help="A series, clip or animation: from here.")]
-DurationOption = Annotated[str | None, typer.Option(help="A clip or animation: how long.")]
-FpsOption = Annotated[str | None, typer.Option(help="A clip or animation: frames a second.")]
-PickOption = Annotated[str | None, typer.Option(help='A series: "best" takes the best keyframe of each interval.')]
-EndOption = Annotated[str | None, typer.Option(help="A series: to here.")]
-WidthOption = Annotated[int | None, typer.Option(help="Pixels; one side alone keeps the aspect.")]
-HeightOption = Annotated[int | None, typer.Option(help="Pixels.")]
-ShortSideOption = Annotated[int | None, typer.Option(help="Pixels of the smaller side.")]
-FitOption = Annotated[str | None, typer.Option(help="inside, cover, pad or stretch.")]
-UpscaleOption = Annotated[bool, typer.Option("--upscale", help="May be larger than the source.")]
-FormatOption = Annotated[str | None, typer.Option(help="webp, jpeg, png or avif; of an animation webp, gif or avif.")]
-QualityOption = Annotated[int | None, typer.Option(help="1 to 100.")]
-AccuracyOption = Annotated[str | None, typer.Option(help="exact, keyframe or nearest.")]
-NameOption = Annotated[str | None, typer.Option(help="Stem of the file names.")]
-
-_WHICH = ("at", "every", "count", "sprite", "clip", "animation", "start", "end", "pick", "duration", "fps")
 _LOOK = ("width", "height", "short_side", "fit", "upscale", "format", "quality", "accuracy", "name")
-
-
-def options_of(given: dict[str, Any]) -> dict[str, Any]:
-    """Those options of an output that were said, by their names in a job."""
-    said = {key: given[key] for key in (*_WHICH, *_LOOK)}
-    return {key: value for key, value in said.items() if value is not None and value is not False and value != []}
 
 
 @dataclass(frozen=True)

@@ -4,40 +4,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 from sqlalchemy import Connection
 
 from daemon.cli import spool
-from daemon.cli.asked import (
-    AccuracyOption,
-    AnimationOption,
-    Asked,
-    AtOption,
-    ClipOption,
-    CountOption,
-    DurationOption,
-    EndOption,
-    EveryOption,
-    FitOption,
-    FormatOption,
-    FpsOption,
-    HeightOption,
-    NameOption,
-    PickOption,
-    QualityOption,
-    ShortSideOption,
-    SpriteOption,
-    StartOption,
-    UpscaleOption,
-    WidthOption,
-    asked,
-    options_of,
-    source_of,
-)
+from daemon.cli.asked import Asked, asked, source_of
 from daemon.cli.beside import ConfigOption, ask_once
+from daemon.cli.options import with_outputs
 from daemon.cli.terminal import JsonOption, fail, show_report
 from daemon.config import Settings, load
 from daemon.errors import shown
@@ -50,6 +26,7 @@ UrlOption = Annotated[
 ]
 
 
+@with_outputs
 def submit(
     what: Annotated[list[str], typer.Argument(metavar="JOB.json…|VIDEO", help="Job files, or one video.")],
     url: UrlOption = None,
@@ -60,30 +37,11 @@ def submit(
         Path | None, typer.Option(help="With --url: wait, and save the files here.", file_okay=False)
     ] = None,
     as_json: JsonOption = False,
-    at: AtOption = None,
-    every: EveryOption = None,
-    count: CountOption = None,
-    sprite: SpriteOption = False,
-    clip: ClipOption = False,
-    animation: AnimationOption = False,
-    start: StartOption = None,
-    end: EndOption = None,
-    pick: PickOption = None,
-    duration: DurationOption = None,
-    fps: FpsOption = None,
-    width: WidthOption = None,
-    height: HeightOption = None,
-    short_side: ShortSideOption = None,
-    fit: FitOption = None,
-    upscale: UpscaleOption = False,
-    format: FormatOption = None,
-    quality: QualityOption = None,
-    accuracy: AccuracyOption = None,
-    name: NameOption = None,
     config: ConfigOption = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """Drops jobs into the spool of a running daemon, or posts them to one at a URL."""
-    options = options_of(locals())
     more = {key: value for key, value in {"priority": priority, "destination": destination}.items() if value}
     jobs = [asked(each, each if url else source_of(each), options, more) for each in what]
     if url is None:

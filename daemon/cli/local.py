@@ -5,40 +5,16 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from daemon import log
 from daemon.app import Daemon
-from daemon.cli.asked import (
-    AccuracyOption,
-    AnimationOption,
-    AtOption,
-    ClipOption,
-    CountOption,
-    DurationOption,
-    EndOption,
-    EveryOption,
-    FitOption,
-    FormatOption,
-    FpsOption,
-    HeightOption,
-    NameOption,
-    PickOption,
-    QualityOption,
-    ShortSideOption,
-    SpriteOption,
-    StartOption,
-    UpscaleOption,
-    WidthOption,
-    is_job_file,
-    job_file,
-    job_of,
-    options_of,
-)
+from daemon.cli.asked import is_job_file, job_file, job_of
 from daemon.cli.beside import ConfigOption
+from daemon.cli.options import with_outputs
 from daemon.cli.terminal import JsonOption, progress_bars, show_report
 from daemon.config import StoreSettings, cores, load
 from daemon.errors import shown
@@ -60,34 +36,16 @@ def serve(config: ConfigOption = None) -> None:
     asyncio.run(run())
 
 
+@with_outputs
 def run(
     what: Annotated[str, typer.Argument(metavar="JOB.json|VIDEO", help="A job file, or a video.")],
     out: Annotated[Path, typer.Option(help="Where the pictures go.", file_okay=False)] = Path(),
     as_json: JsonOption = False,
-    at: AtOption = None,
-    every: EveryOption = None,
-    count: CountOption = None,
-    sprite: SpriteOption = False,
-    clip: ClipOption = False,
-    animation: AnimationOption = False,
-    start: StartOption = None,
-    end: EndOption = None,
-    pick: PickOption = None,
-    duration: DurationOption = None,
-    fps: FpsOption = None,
-    width: WidthOption = None,
-    height: HeightOption = None,
-    short_side: ShortSideOption = None,
-    fit: FitOption = None,
-    upscale: UpscaleOption = False,
-    format: FormatOption = None,
-    quality: QualityOption = None,
-    accuracy: AccuracyOption = None,
-    name: NameOption = None,
     config: ConfigOption = None,
+    *,
+    options: dict[str, Any],
 ) -> None:
     """One job without a daemon, with your own rights."""
-    options = options_of(locals())
     job = job_file(what, options) if is_job_file(what) else job_of(what, options)
     destination = (job.destination or job.id or Path(what).stem) if is_job_file(what) else ""
     settings = load(config).model_copy(
