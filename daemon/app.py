@@ -46,7 +46,7 @@ from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs import errands, table
+from daemon.jobs import errands, lease, table
 from daemon.means import Means
 from daemon.metrics import Metrics
 from daemon.owed.expiry import Expiry
@@ -223,7 +223,7 @@ class Daemon:
         await self._probe.close()
         await self._darkroom.close()
         with contextlib.suppress(DBAPIError, OSError):
-            given_back = await self._database.run(lambda c: table.release(c, self.owner))
+            given_back = await self._database.run(lambda c: lease.release(c, self.owner))
             await self._sweep_stagings()
             await self._inbox.pay_all()
             log.info("stopped", given_back=given_back)

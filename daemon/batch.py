@@ -14,9 +14,9 @@ from daemon.catalogue.artifacts import Origin, recipe
 from daemon.catalogue.videos import Place
 from daemon.errors import Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job, Output
-from daemon.jobs import table
+from daemon.jobs import lease
 from daemon.jobs.retry import Over, judge
-from daemon.jobs.table import Held, Publication
+from daemon.jobs.row import Held, Publication
 from daemon.means import Means
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
@@ -223,13 +223,13 @@ class Batch:
         verdict = judge(held.history, failure, alone=alone, policy=means.policy)
         if isinstance(verdict, Over):
             report = self._report(held, made, verdict.failure).model_dump_json()
-            still = await means.insist("fail", lambda c: table.fail(c, held, report))
+            still = await means.insist("fail", lambda c: lease.fail(c, held, report))
             self._over(held, "failed", failure)
             if still:
                 means.settled(held.key)
         else:
             again = verdict
-            await means.insist("put_back", lambda c: table.put_back(c, held, again))
+            await means.insist("put_back", lambda c: lease.put_back(c, held, again))
             self._metrics.job_retries.labels(failure.code).inc()
             self._over(held, "again", failure)
             self._wake()

@@ -12,8 +12,8 @@ from daemon.batch import Batch, Claimed
 from daemon.catalogue import organisations
 from daemon.catalogue.videos import place_of
 from daemon.errors import Failure
-from daemon.jobs import table
-from daemon.jobs.table import Publication
+from daemon.jobs import lease
+from daemon.jobs.row import Publication
 from daemon.means import AGAIN_SECONDS, Means, Terms
 from daemon.worker.handle import Worker
 
@@ -113,7 +113,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(self._terms.beat)
             progress = {key: made for batch in self._batches for key, made in batch.take_progress().items()}
-            beat = partial(table.heartbeat, owner=self._terms.owner, lease=self._terms.lease, progress=progress)
+            beat = partial(lease.heartbeat, owner=self._terms.owner, lease=self._terms.lease, progress=progress)
             held, cancelled = await self._means.insist("heartbeat", beat)
             self.moved = monotonic()
             for batch in self._batches:
@@ -123,7 +123,7 @@ class Dispatcher:
 def _claim(terms: Terms, connection: Connection) -> Claimed | None:
     """The next batch, claimed, found and started in one transaction."""
     caps = organisations.caps(connection)
-    batches = table.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
+    batches = lease.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
     if not batches:
         return None
     [held] = batches
@@ -131,5 +131,5 @@ def _claim(terms: Terms, connection: Connection) -> Claimed | None:
         place = place_of(connection, held[0].org, held[0].source)
     except Failure as failure:
         return Claimed(held, failure)
-    table.start(connection, held)
+    lease.start(connection, held)
     return Claimed(held, place)

@@ -15,9 +15,9 @@ from daemon.catalogue import artifacts
 from daemon.catalogue.artifacts import Artifact, Origin
 from daemon.database import Database
 from daemon.errors import BadJob, Failure, StoreFailure
-from daemon.jobs import table
+from daemon.jobs import lease
 from daemon.jobs.retry import Policy
-from daemon.jobs.table import Held, Publication
+from daemon.jobs.row import Held, Publication
 from daemon.metrics import Metrics
 from daemon.report import Report
 from daemon.sources import Sources
@@ -74,7 +74,7 @@ class Means:
         return await self.insist("cache", lambda c: artifacts.equals(c, org, recipes))
 
     async def begin_publishing(self, held: Held, report: Report, origin: Origin, recipes: Sequence[str | None]) -> str:
-        """The point of no return: from here on it is known what will be where. See `table.publishing`."""
+        """The point of no return: from here on it is known what will be where. See `lease.publishing`."""
         return await self.insist("publishing", partial(_begin, held, report, origin, recipes))
 
     async def roll_forward(self, publication: Publication) -> Failure | None:
@@ -107,19 +107,19 @@ def _publish(store: Store, publication: Publication) -> None:
 
 
 def _complete(connection: Connection, publication: Publication) -> bool:
-    if ended := table.complete(connection, publication):
+    if ended := lease.complete(connection, publication):
         artifacts.show(connection, publication.key)
     return ended
 
 
 def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
-    if ended := table.withdraw(connection, publication, failure):
+    if ended := lease.withdraw(connection, publication, failure):
         artifacts.withdraw(connection, publication.key)
     return ended
 
 
 def _begin(held: Held, report: Report, origin: Origin, recipes: Sequence[str | None], connection: Connection) -> str:
-    answer = table.publishing(connection, held, report.model_dump_json())
+    answer = lease.publishing(connection, held, report.model_dump_json())
     if answer == "go":
         made = zip(report.outputs, recipes, strict=True)
         artifacts.announce(connection, held.key, held.org, held.id, held.destination, report.source, origin, list(made))

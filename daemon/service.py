@@ -23,7 +23,7 @@ from daemon.errors import NotFound, Overloaded, QuotaExceeded, Unauthenticated
 from daemon.intake.inbox import new_job
 from daemon.job import Job
 from daemon.jobs import table
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.metrics import Metrics
 from daemon.owed.promise import Promise
 from daemon.probe import Probe

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.daemons, pytest.mark.skipif(not RCLONE, reason="rclone
 
 FAULTS = """
 import daemon.app
-from daemon.jobs import table
+from daemon.jobs import lease
 from daemon.s3 import S3Bucket
 from daemon.store.bucket import Bucket
 
@@ -197,14 +197,14 @@ def test_hesedvids_urls_stream_from_the_bucket(site: InBucket, clip: Clip) -> No
 KILLED = [
     ('before(S3Bucket, "put_bytes", die, calls=2, only=named(".staging/")', 2),
     ('before(S3Bucket, "put_bytes", die, only=named("manifest.json")', 2),
-    ('after(table, "publishing", die', 2),
+    ('after(lease, "publishing", die', 2),
     ('before(Bucket, "publish", die', 1),
     ('before(S3Bucket, "delete", die, only=named("film/manifest.json")', 1),
     *((f'before(S3Bucket, "copy", die, calls={nth}', 1) for nth in (1, 3, 5)),
     ('before(S3Bucket, "copy", die, only=named("manifest.json")', 1),
     *((f'before(S3Bucket, "delete", die, calls={nth}, only=named("film/", ".staging/")', 1) for nth in (2, 3, 6)),
     ('after(Bucket, "publish", die', 1),
-    ('after(table, "complete", die', 1),
+    ('after(lease, "complete", die', 1),
 ]
 
 

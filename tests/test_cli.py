@@ -19,8 +19,9 @@ from sqlalchemy import Engine
 
 from daemon.database import open_engine
 from daemon.errors import DecodeFailed
-from daemon.jobs import table
-from daemon.jobs.table import NewJob, Publication
+from daemon.jobs import lease, row, table
+from daemon.jobs.row import Publication
+from daemon.jobs.table import NewJob
 from daemon.report import Report
 
 H264 = next(recipe for recipe in RECIPES if recipe.name == "h264")
@@ -253,13 +254,13 @@ def jobs(tmp_path: Path) -> Iterator[Engine]:
             table.add(connection, job)
             if id == "waiting":
                 continue
-            ((held,),) = table.claim(connection, "owner", 1, 0, 30.0, {})
+            ((held,),) = lease.claim(connection, "owner", 1, 0, 30.0, {})
             if id == "failed":
-                table.fail(connection, held, table.failed_report(held, DecodeFailed("frame 7 is broken")))
+                lease.fail(connection, held, row.failed_report(held, DecodeFailed("frame 7 is broken")))
             if id == "done":
                 report = Report(id=id, org="default", status="completed", attempt=1)
-                table.publishing(connection, held, report.model_dump_json())
-                table.complete(connection, Publication(held.key, held.token, held.staging, held.destination))
+                lease.publishing(connection, held, report.model_dump_json())
+                lease.complete(connection, Publication(held.key, held.token, held.staging, held.destination))
     yield engine
     engine.dispose()
 

@@ -251,10 +251,10 @@ def test_kill_9_in_the_middle_ten_times_delivers_everything(site: Site, clip: Cl
         'before(errands, "finish", die)',
         'before(errands, "put_back", die)',
         'before(errands, "claim", die, calls=3)',
-        'before(table, "complete", die)',
+        'before(lease, "complete", die)',
     ]
     prelude = (
-        "from daemon.jobs import errands, table\nfrom daemon.s3 import S3Bucket\nfrom daemon.owed.secrets import Box\n"
+        "from daemon.jobs import errands, lease\nfrom daemon.s3 import S3Bucket\nfrom daemon.owed.secrets import Box\n"
     )
     wrong = to(server, "") | {"url": "s3://no-such-bucket/x/"}
     busy = to(server, "") | {"endpoint": "127.0.0.1:1"}  # nobody is there

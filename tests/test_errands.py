@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Engine, Row, select, text, update
 
 from daemon.database import open_engine
 from daemon.errors import Failure
-from daemon.jobs import errands, table
+from daemon.jobs import errands, lease, table
 from daemon.jobs.errands import Errand, NewErrand
 from daemon.jobs.retry import Policy
-from daemon.jobs.table import Held, NewJob, Publication
+from daemon.jobs.row import Held, Publication
+from daemon.jobs.table import NewJob
 from daemon.report import OutputReport, Report
 from daemon.tables import errands as rows
 from daemon.tables import jobs, now
@@ -48,28 +49,28 @@ class Ledger:
 
     def hold(self, key: str, *owed: NewErrand, **more: Any) -> Held:
         self.add(key, *owed, **more)
-        ((held,),) = self(table.claim, "a", 1, 0, LEASE, {})
+        ((held,),) = self(lease.claim, "a", 1, 0, LEASE, {})
         return held
 
     def publish(self, held: Held, *files: str) -> Publication:
-        assert self(table.publishing, held, report_of(held, *files)) == "go"
+        assert self(lease.publishing, held, report_of(held, *files)) == "go"
         return Publication(held.key, held.token, held.staging, held.destination)
 
     def complete(self, key: str, *owed: NewErrand, **more: Any) -> None:
-        assert self(table.complete, self.publish(self.hold(key, *owed, **more)))
+        assert self(lease.complete, self.publish(self.hold(key, *owed, **more)))
 
     def fail(self, key: str, *owed: NewErrand) -> None:
         held = self.hold(key, *owed)
-        assert self(table.fail, held, report_of(held))
+        assert self(lease.fail, held, report_of(held))
 
-    def claim(self, owner: str = "a", lease: float = LEASE, **room: int) -> list[Errand]:
-        return self(errands.claim, owner, room or ROOM, lease)  # type: ignore[arg-type]
+    def claim(self, owner: str = "a", seconds: float = LEASE, **room: int) -> list[Errand]:
+        return self(errands.claim, owner, room or ROOM, seconds)  # type: ignore[arg-type]
 
     def keys(self, owner: str = "a", **room: int) -> list[str]:
         return [errand.key for errand in self.claim(owner, **room)]
 
-    def one(self, owner: str = "a", lease: float = LEASE) -> Errand:
-        [errand] = self.claim(owner, lease)
+    def one(self, owner: str = "a", seconds: float = LEASE) -> Errand:
+        [errand] = self.claim(owner, seconds)
         return errand
 
     def row(self, key: str) -> Row[Any]:
@@ -134,7 +135,7 @@ def test_a_job_that_completes_owes_what_goes_with_it(ledger: Ledger) -> None:
 
 def ways_to_fail(ledger: Ledger, key: str, *owed: NewErrand) -> dict[str, Callable[[], object]]:
     def withdraw() -> None:
-        assert ledger(table.withdraw, ledger.publish(ledger.hold(key, *owed)), Failure("no"))
+        assert ledger(lease.withdraw, ledger.publish(ledger.hold(key, *owed)), Failure("no"))
 
     def cancel() -> None:
         ledger.add(key, *owed)
@@ -144,9 +145,9 @@ def ways_to_fail(ledger: Ledger, key: str, *owed: NewErrand) -> dict[str, Callab
         for _ in range(9):
             if not ledger.states():
                 ledger.add(key, *owed)
-            if claimed := ledger(table.claim, "gone", 1, 0, LEASE, {}):
-                ledger(table.start, claimed[0])
-                ledger(table.take_over, "a", ["gone"], LEASE, Policy())
+            if claimed := ledger(lease.claim, "gone", 1, 0, LEASE, {}):
+                ledger(lease.start, claimed[0])
+                ledger(lease.take_over, "a", ["gone"], LEASE, Policy())
 
     return {"fail": lambda: ledger.fail(key, *owed), "withdraw": withdraw, "cancel": cancel, "lost": lost}
 
@@ -216,8 +217,8 @@ def test_a_job_run_again_owes_anew(ledger: Ledger) -> None:
     assert (
         not {"c", "f", "d"} & ledger.states().keys()
     )  # those who heard of the first failure will not take it for this one
-    ((again,),) = ledger(table.claim, "a", 1, 0, LEASE, {})
-    assert ledger(table.fail, again, report_of(again))
+    ((again,),) = ledger(lease.claim, "a", 1, 0, LEASE, {})
+    assert ledger(lease.fail, again, report_of(again))
     assert ledger.one().event == "failed"
 
 
@@ -245,7 +246,7 @@ def test_claims_are_fair_and_keep_to_the_room(ledger: Ledger) -> None:
 def test_only_the_holder_ends_an_errand(ledger: Ledger) -> None:
     ledger.complete("k", owing("d", "delivery"))
     lost = ledger.one("gone")
-    ledger(table.take_over, "b", ["gone"], LEASE, Policy())
+    ledger(lease.take_over, "b", ["gone"], LEASE, Policy())
     held = ledger.one("b")
     assert (held.key, held.token) == ("d", 2)
     assert not ledger(errands.finish, lost, "done", None)
@@ -274,7 +275,7 @@ def test_leases_are_renewed_and_run_out(ledger: Ledger) -> None:
 def test_a_drain_gives_everything_back_uncharged(ledger: Ledger) -> None:
     ledger.complete("k", owing("c"))
     ledger.one()
-    ledger(table.release, "a")
+    ledger(lease.release, "a")
     assert ledger.one("b").attempts == 0
 
 
@@ -298,8 +299,8 @@ def test_what_a_job_owes_is_told(ledger: Ledger) -> None:
     assert [(each.key, each.state) for each in ledger(errands.of, "k")] == [("d", "dormant")]
     assert ledger(errands.of, "another") == []
     assert ledger(errands.counts) == {}
-    ((held,),) = ledger(table.claim, "a", 1, 0, LEASE, {})
-    ledger(table.complete, ledger.publish(held))
+    ((held,),) = ledger(lease.claim, "a", 1, 0, LEASE, {})
+    ledger(lease.complete, ledger.publish(held))
     assert ledger(errands.counts) == {"delivery": 1}
     ledger(errands.finish, ledger.one(), "failed", "no such bucket")
     assert [(each.key, each.state, each.message) for each in ledger(errands.of, "k")] == [
@@ -348,11 +349,11 @@ def test_nothing_is_published_where_files_are_being_removed(ledger: Ledger) -> N
     ledger.complete("k", owing("e", "expiry"), destination="film")
     inside, beside = (ledger.hold(name, destination=f"{name}") for name in ("film/part", "films"))
     removing = ledger.one()
-    assert ledger(table.publishing, inside, report_of(inside)) == "wait"
-    assert ledger(table.publishing, beside, report_of(beside)) == "go"
-    assert ledger(table.expire, "k") not in ("wait", "gone")
+    assert ledger(lease.publishing, inside, report_of(inside)) == "wait"
+    assert ledger(lease.publishing, beside, report_of(beside)) == "go"
+    assert ledger(lease.expire, "k") not in ("wait", "gone")
     ledger(errands.finish, removing, "done", None)
-    assert ledger(table.publishing, inside, report_of(inside)) == "go"
+    assert ledger(lease.publishing, inside, report_of(inside)) == "go"
 
 
 def test_nothing_is_removed_where_a_job_publishes(ledger: Ledger) -> None:
@@ -360,23 +361,23 @@ def test_nothing_is_removed_where_a_job_publishes(ledger: Ledger) -> None:
     other = ledger.hold("other", destination="film")
     publication = ledger.publish(other)
     ledger.one()
-    assert ledger(table.expire, "k") == "wait"
-    ledger(table.complete, publication)
-    assert ledger(table.expire, "k") not in ("wait", "gone")
-    assert ledger(table.expire, "nobody") == "gone"
+    assert ledger(lease.expire, "k") == "wait"
+    ledger(lease.complete, publication)
+    assert ledger(lease.expire, "k") not in ("wait", "gone")
+    assert ledger(lease.expire, "nobody") == "gone"
 
 
 def test_files_that_a_later_job_published_are_known(ledger: Ledger) -> None:
     def done(key: str, destination: str, *files: str) -> None:
         held = ledger.hold(key, destination=destination)
-        ledger(table.complete, ledger.publish(held, *files))
+        ledger(lease.complete, ledger.publish(held, *files))
 
     done("before", "film", "film/a", "film/b")
     done("k", "film", "film/a", "film/b", "film/deep/er/c")
     done("after", "film", "film/a", "film/z")
     done("within", "film/deep", "film/deep/er/c")
     done("elsewhere", "fil", "film/b")
-    found = ledger(table.expire, "k")
+    found = ledger(lease.expire, "k")
     assert not isinstance(found, str)
     known, taken = found
     assert (known.key, known.destination, taken) == ("k", "film", {"film/a", "film/deep/er/c"})

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.daemons
 FAULTS = """
 import daemon.app
 from daemon.intake.spool import Spool
-from daemon.jobs import table
+from daemon.jobs import lease, table
 from daemon.store.folder import Folder
 
 daemon.app._LOOK_SECONDS = 0.25  # how long it waits before it looks whether the disk is well again
@@ -31,12 +31,12 @@ before(Path, "rename", die, only=to("/claimed/"), fuse="before-claim")
 after(Path, "rename", die, only=to("/claimed/"), fuse="after-claim")
 before(Spool, "taken_in", die, fuse="after-accept-commit")
 before(os, "write", die, calls=3, only=file_in("/.staging/"), fuse="decoding")
-after(table, "publishing", die, fuse="before-publishing-commit")
+after(lease, "publishing", die, fuse="before-publishing-commit")
 before(Folder, "publish", die, fuse="after-publishing-commit")
 after(Path, "rename", die, only=to("/replaced-"), calls=3, fuse="between-renames")
 before(Path, "rename", die, only=to("manifest.json"), fuse="before-manifest")
 after(Folder, "publish", die, fuse="after-renames")
-after(table, "complete", die, fuse="before-complete-commit")
+after(lease, "complete", die, fuse="before-complete-commit")
 before(Spool, "write_reports", die, fuse="before-report")
 before(Path, "rename", die, only=to("/done/"), fuse="in-report")
 before(table, "reported", die, fuse="after-report")

@@ -27,7 +27,8 @@ from daemon.intake.spool import Dropped, Scan, Spool, Unfit, parse
 from daemon.job import MAX_JOB_BYTES
 from daemon.jobs import table
 from daemon.jobs.retry import Policy
-from daemon.jobs.table import Known, Owed
+from daemon.jobs.row import Known
+from daemon.jobs.table import Owed
 from daemon.metrics import Metrics
 from daemon.report import Report
 

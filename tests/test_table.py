@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Engine, Row, insert, select, text, update
 
 from daemon.database import open_engine
 from daemon.errors import Cancelled, DecodeFailed
-from daemon.jobs import table
+from daemon.jobs import lease, row, table
 from daemon.jobs.retry import Again, History, Policy
-from daemon.jobs.table import Held, NewJob, Publication
+from daemon.jobs.row import Held, Publication
+from daemon.jobs.table import NewJob
 from daemon.report import Report
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
@@ -66,24 +67,24 @@ class Ledger:
     def claim(
         self, owner: str = "a", slots: int = 1, riders: int = 0, caps: Mapping[str, int] | None = None
     ) -> list[list[str]]:
-        batches = self(table.claim, owner, slots, riders, LEASE, caps or {})
+        batches = self(lease.claim, owner, slots, riders, LEASE, caps or {})
         return [[held.key for held in batch] for batch in batches]
 
-    def hold(self, key: str, owner: str = "a", lease: float = LEASE, **more: Any) -> Held:
+    def hold(self, key: str, owner: str = "a", seconds: float = LEASE, **more: Any) -> Held:
         """Adds a job and claims it, there being no other."""
         self.add(key, **more)
-        return self.hold_again(owner, lease)
+        return self.hold_again(owner, seconds)
 
-    def hold_again(self, owner: str = "a", lease: float = LEASE) -> Held:
-        ((held,),) = self(table.claim, owner, 1, 0, lease, {})
+    def hold_again(self, owner: str = "a", seconds: float = LEASE) -> Held:
+        ((held,),) = self(lease.claim, owner, 1, 0, seconds, {})
         return held
 
     def publish(self, held: Held) -> Publication:
-        assert self(table.publishing, held, report(held)) == "go"
+        assert self(lease.publishing, held, report(held)) == "go"
         return Publication(held.key, held.token, held.staging, held.destination)
 
     def complete(self, held: Held) -> None:
-        assert self(table.complete, self.publish(held))
+        assert self(lease.complete, self.publish(held))
 
     def row(self, key: str) -> Row[Any]:
         with self.engine.begin() as connection:
@@ -118,7 +119,7 @@ def report(held: Held) -> str:
 
 
 def failed(held: Held) -> str:
-    return table.failed_report(held, DecodeFailed("no"))
+    return row.failed_report(held, DecodeFailed("no"))
 
 
 # Coming in.
@@ -216,7 +217,7 @@ def test_what_runs_already_counts(ledger: Ledger) -> None:
 
 def test_nothing_is_claimed_before_its_time(ledger: Ledger) -> None:
     held = ledger.hold("k")
-    ledger(table.put_back, held, Again(NOT_YET, History()))
+    ledger(lease.put_back, held, Again(NOT_YET, History()))
     ledger.add("k2")
     assert [ledger.claim() for _ in range(2)] == [[["k2"]], []]
     ledger.change("k", run_at=ledger.clock() - 1)
@@ -232,14 +233,14 @@ def test_a_claim_raises_the_token_and_says_how_long_it_waited(ledger: Ledger) ->
     )
     assert 7 <= held.queued_seconds < 12
     assert held.staging == "k.1"
-    ledger(table.put_back, held, Again(0, History()))
+    ledger(lease.put_back, held, Again(0, History()))
     assert ledger.hold_again().token == 2
 
 
 def test_a_claim_forgets_the_progress_of_the_attempt_before(ledger: Ledger) -> None:
     held = ledger.hold("k")
-    ledger(table.heartbeat, "a", LEASE, {"k": (3, 7)})
-    ledger(table.put_back, held, Again(0, History()))
+    ledger(lease.heartbeat, "a", LEASE, {"k": (3, 7)})
+    ledger(lease.put_back, held, Again(0, History()))
     ledger.hold_again()
     assert (ledger.row("k").pictures_made, ledger.row("k").pictures_in_all) == (0, 0)
 
@@ -309,7 +310,7 @@ def work_off(url: str, name: str, caps: dict[str, int], ready: Any, found: Any) 
         ledger = Ledger(engine)
         while ledger(table.counts).get(QUEUED):
             with engine.begin() as connection:
-                batches = table.claim(connection, f"{name}.{number}", 1, 2, LEASE, caps)
+                batches = lease.claim(connection, f"{name}.{number}", 1, 2, LEASE, caps)
                 most.append(table.running_by_org(connection).get("capped", 0))
             for held in (held for batch in batches for held in batch):
                 keys.append(held.key)
@@ -394,15 +395,15 @@ def test_a_claim_costs_the_same_however_long_a_queue_is(ledger: Ledger, source: 
         ledger.add_many(1, "small", run_at=1.0)
         settle(ledger.engine)
         with ledger.engine.begin() as connection:
-            costs.append(cost(connection, lambda c: table.claim(c, "a", 1, 64, LEASE, {})))
+            costs.append(cost(connection, lambda c: lease.claim(c, "a", 1, 64, LEASE, {})))
     assert costs[1] < 1.5 * costs[0]
 
 
 ASKED_OFTEN: dict[str, Callable[[Connection], Any]] = {
     "owed": lambda c: table.owed(c, 100),
-    "take_over": lambda c: table.take_over(c, "b", ["a"], LEASE, POLICY),
-    "heartbeat": lambda c: table.heartbeat(c, "a", LEASE, {"big000001": (1, 2)}),
-    "publishing": lambda c: table.publishing(c, Held("x", 1, "", "", "", "d", "", False, 0, History()), ""),
+    "take_over": lambda c: lease.take_over(c, "b", ["a"], LEASE, POLICY),
+    "heartbeat": lambda c: lease.heartbeat(c, "a", LEASE, {"big000001": (1, 2)}),
+    "publishing": lambda c: lease.publishing(c, Held("x", 1, "", "", "", "d", "", False, 0, History()), ""),
     "stagings_over": lambda c: table.stagings_over(c, ["big000001.1", "none.2"]),
     "forget": lambda c: table.forget(c, 0.0),
     "get": lambda c: table.get(c, "big", "7"),
@@ -456,53 +457,53 @@ def cost(connection: Connection, verb: Callable[[Connection], Any]) -> int:
 
 
 def test_whoever_lost_a_job_changes_nothing(ledger: Ledger) -> None:
-    old = ledger.hold("k", owner="a", lease=OVER)
-    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 1
+    old = ledger.hold("k", owner="a", seconds=OVER)
+    assert ledger(lease.take_over, "b", [], LEASE, POLICY).queued == 1
     held = ledger.hold_again("b")
     before = ledger.row("k")
-    assert ledger(table.start, [old]) == []
-    assert ledger(table.publishing, old, report(old)) == "lost"
-    assert ledger(table.fail, old, failed(old)) is False
-    assert ledger(table.put_back, old, Again(0, History())) is False
-    assert ledger(table.complete, Publication(old.key, old.token, old.staging, old.destination)) is False
-    assert ledger(table.heartbeat, "a", LEASE, {"k": (5, 5)}) == (set(), set())
-    assert ledger(table.release, "a") == 0
+    assert ledger(lease.start, [old]) == []
+    assert ledger(lease.publishing, old, report(old)) == "lost"
+    assert ledger(lease.fail, old, failed(old)) is False
+    assert ledger(lease.put_back, old, Again(0, History())) is False
+    assert ledger(lease.complete, Publication(old.key, old.token, old.staging, old.destination)) is False
+    assert ledger(lease.heartbeat, "a", LEASE, {"k": (5, 5)}) == (set(), set())
+    assert ledger(lease.release, "a") == 0
     assert ledger.row("k") == before
-    assert ledger(table.start, [held]) == [held]
+    assert ledger(lease.start, [held]) == [held]
 
 
 @pytest.mark.parametrize("end", ["put_back", "complete", "fail", "release"])
 def test_what_is_over_is_not_held_any_more(ledger: Ledger, end: str) -> None:
     held = ledger.hold("k")
-    ledger(table.start, [held])
+    ledger(lease.start, [held])
     match end:
         case "put_back":
-            ledger(table.put_back, held, Again(0, History()))
+            ledger(lease.put_back, held, Again(0, History()))
         case "complete":
             ledger.complete(held)
         case "fail":
-            ledger(table.fail, held, failed(held))
+            ledger(lease.fail, held, failed(held))
         case "release":
-            ledger(table.release, "a")
+            ledger(lease.release, "a")
     before = ledger.row("k")
-    assert ledger(table.publishing, held, report(held)) == "lost"
-    assert ledger(table.fail, held, failed(held)) is False
-    assert ledger(table.put_back, held, Again(0, History())) is False
-    assert ledger(table.complete, Publication(held.key, held.token, held.staging, held.destination)) is False
-    assert ledger(table.start, [held]) == []
+    assert ledger(lease.publishing, held, report(held)) == "lost"
+    assert ledger(lease.fail, held, failed(held)) is False
+    assert ledger(lease.put_back, held, Again(0, History())) is False
+    assert ledger(lease.complete, Publication(held.key, held.token, held.staging, held.destination)) is False
+    assert ledger(lease.start, [held]) == []
     assert ledger.row("k") == before
 
 
 def test_past_the_point_of_no_return_there_is_only_one_way(ledger: Ledger) -> None:
     held = ledger.hold("k")
     publication = ledger.publish(held)
-    assert ledger(table.fail, held, failed(held)) is False
-    assert ledger(table.put_back, held, Again(0, History())) is False
-    assert ledger(table.release, "a") == 0
-    assert ledger(table.publishing, held, report(held)) == "lost"
+    assert ledger(lease.fail, held, failed(held)) is False
+    assert ledger(lease.put_back, held, Again(0, History())) is False
+    assert ledger(lease.release, "a") == 0
+    assert ledger(lease.publishing, held, report(held)) == "lost"
     assert ledger.state("k") == PUBLISHING
-    assert ledger(table.complete, publication) is True
-    assert ledger(table.complete, publication) is False
+    assert ledger(lease.complete, publication) is True
+    assert ledger(lease.complete, publication) is False
     row = ledger.row("k")
     assert (row.state, row.owner, row.lease_until, row.staging) == (COMPLETED, None, None, None)
     assert row.ended_at == pytest.approx(ledger.clock(), abs=5)
@@ -511,11 +512,11 @@ def test_past_the_point_of_no_return_there_is_only_one_way(ledger: Ledger) -> No
 def test_a_start_is_counted_and_says_what_is_still_held(ledger: Ledger) -> None:
     for key in ("k1", "k2"):
         ledger.add(key, source="/media/film")
-    (batch,) = ledger(table.claim, "a", 1, 1, LEASE, {})
-    ledger(table.put_back, batch[0], Again(0, History()))
-    assert ledger(table.start, batch) == [batch[1]]
+    (batch,) = ledger(lease.claim, "a", 1, 1, LEASE, {})
+    ledger(lease.put_back, batch[0], Again(0, History()))
+    assert ledger(lease.start, batch) == [batch[1]]
     assert (ledger.row("k1").starts, ledger.row("k2").starts, ledger.row("k2").started) == (0, 1, True)
-    assert ledger(table.start, []) == []
+    assert ledger(lease.start, []) == []
 
 
 # The heart.
@@ -527,7 +528,7 @@ def test_a_heartbeat_renews_and_tells(ledger: Ledger) -> None:
     ledger.hold("theirs", owner="b")
     ledger.change("k2", lease_until=0.0)
     before = ledger.row("theirs")
-    assert ledger(table.heartbeat, "a", 60.0, {"k1": (2, 9)}) == ({"k1", "k2", "k3"}, set())
+    assert ledger(lease.heartbeat, "a", 60.0, {"k1": (2, 9)}) == ({"k1", "k2", "k3"}, set())
     assert (ledger.row("k1").pictures_made, ledger.row("k1").pictures_in_all) == (2, 9)
     assert ledger.row("k2").lease_until == pytest.approx(ledger.clock() + 60, abs=5)
     assert ledger.row("theirs") == before
@@ -537,15 +538,15 @@ def test_a_heartbeat_says_what_was_cancelled_and_what_was_lost(ledger: Ledger) -
     lost = ledger.hold("lost")
     ledger.hold("unwanted")
     ledger(table.cancel, None, "unwanted")
-    ledger(table.put_back, lost, Again(NOT_YET, History()))
-    assert ledger(table.heartbeat, "a", LEASE, {"lost": (1, 1)}) == ({"unwanted"}, {"unwanted"})
+    ledger(lease.put_back, lost, Again(NOT_YET, History()))
+    assert ledger(lease.heartbeat, "a", LEASE, {"lost": (1, 1)}) == ({"unwanted"}, {"unwanted"})
     assert ledger.row("lost").pictures_made == 0
 
 
 def test_a_publication_is_kept_alive_too(ledger: Ledger) -> None:
-    ledger.publish(ledger.hold("k", lease=OVER))
-    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, set())
-    assert ledger(table.take_over, "b", [], LEASE, POLICY).publications == ()
+    ledger.publish(ledger.hold("k", seconds=OVER))
+    assert ledger(lease.heartbeat, "a", LEASE, {}) == ({"k"}, set())
+    assert ledger(lease.take_over, "b", [], LEASE, POLICY).publications == ()
 
 
 # Publishing.
@@ -568,10 +569,10 @@ def test_nobody_publishes_into_a_folder_that_somebody_publishes(
 ) -> None:
     one, other = ledger.hold("k1", destination=first), ledger.hold("k2", destination=second)
     publication = ledger.publish(one)
-    assert ledger(table.publishing, other, report(other)) == answer
-    ledger(table.complete, publication)
+    assert ledger(lease.publishing, other, report(other)) == answer
+    ledger(lease.complete, publication)
     if answer == "wait":
-        assert ledger(table.publishing, other, report(other)) == "go"
+        assert ledger(lease.publishing, other, report(other)) == "go"
 
 
 def test_two_at_once_cannot_both_publish_to_one_folder(ledger: Ledger) -> None:
@@ -581,7 +582,7 @@ def test_two_at_once_cannot_both_publish_to_one_folder(ledger: Ledger) -> None:
     def publish(each: Held) -> str:
         with ledger.engine.connect():
             gate.wait()
-        return ledger(table.publishing, each, report(each))
+        return ledger(lease.publishing, each, report(each))
 
     with ThreadPoolExecutor(len(held)) as threads:
         assert sorted(threads.map(publish, held)) == ["go"] + ["wait"] * 5
@@ -600,7 +601,7 @@ def test_a_publication_says_what_is_published(ledger: Ledger) -> None:
 def test_the_jobs_of_an_owner_that_is_gone_run_again_at_once(ledger: Ledger) -> None:
     ledger.hold("k")
     ledger.hold("theirs", owner="b")
-    taken = ledger(table.take_over, "c", ["a"], LEASE, POLICY)
+    taken = ledger(lease.take_over, "c", ["a"], LEASE, POLICY)
     assert (taken.queued, taken.failed, taken.publications) == (1, 0, ())
     row = ledger.row("k")
     assert (row.state, row.owner, row.lease_until, row.suspect) == (QUEUED, None, None, False)
@@ -610,15 +611,15 @@ def test_the_jobs_of_an_owner_that_is_gone_run_again_at_once(ledger: Ledger) -> 
 
 
 def test_jobs_whose_lease_ran_out_run_again(ledger: Ledger) -> None:
-    ledger.hold("k", lease=OVER)
-    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 1
-    assert ledger(table.take_over, "b", [], LEASE, POLICY).queued == 0
+    ledger.hold("k", seconds=OVER)
+    assert ledger(lease.take_over, "b", [], LEASE, POLICY).queued == 1
+    assert ledger(lease.take_over, "b", [], LEASE, POLICY).queued == 0
 
 
 def test_a_start_without_an_outcome_makes_a_suspect(ledger: Ledger) -> None:
     held = ledger.hold("k")
-    ledger(table.start, [held])
-    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).queued == 1
+    ledger(lease.start, [held])
+    assert ledger(lease.take_over, "b", ["a"], LEASE, POLICY).queued == 1
     row = ledger.row("k")
     assert (row.suspect, row.started, row.lost_starts) == (True, False, 0)
     assert ledger.hold_again("b").suspect
@@ -628,8 +629,8 @@ def test_five_starts_alone_without_an_outcome_are_the_end(ledger: Ledger) -> Non
     ledger.add("k", report_to="k.json")
     ledger.change("k", suspect=True)
     for lost in range(1, POLICY.lost_starts + 1):
-        ledger(table.start, [ledger.hold_again("a")])
-        taken = ledger(table.take_over, "b", ["a"], LEASE, POLICY)
+        ledger(lease.start, [ledger.hold_again("a")])
+        taken = ledger(lease.take_over, "b", ["a"], LEASE, POLICY)
         assert (taken.queued, taken.failed) == ((1, 0) if lost < POLICY.lost_starts else (0, 1))
     (owed,) = ledger(table.owed, 10)
     error = Report.model_validate_json(owed.report).error
@@ -641,16 +642,16 @@ def test_a_suspect_that_was_claimed_and_not_started_is_not_charged(ledger: Ledge
     ledger.add("k")
     ledger.change("k", suspect=True, lost_starts=4)
     ledger.hold_again("a")
-    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).queued == 1
+    assert ledger(lease.take_over, "b", ["a"], LEASE, POLICY).queued == 1
     assert (ledger.row("k").lost_starts, ledger.row("k").suspect) == (4, True)
 
 
 def test_a_publication_is_handed_to_whoever_takes_over(ledger: Ledger) -> None:
     publication = ledger.publish(ledger.hold("k"))
-    assert ledger(table.take_over, "b", ["a"], LEASE, POLICY).publications == (publication,)
+    assert ledger(lease.take_over, "b", ["a"], LEASE, POLICY).publications == (publication,)
     assert (ledger.row("k").owner, ledger.state("k")) == ("b", PUBLISHING)
-    assert ledger(table.take_over, "c", ["a"], LEASE, POLICY).publications == ()
-    assert ledger(table.complete, publication) is True
+    assert ledger(lease.take_over, "c", ["a"], LEASE, POLICY).publications == ()
+    assert ledger(lease.complete, publication) is True
 
 
 def test_two_that_take_over_at_once_share_nothing(ledger: Ledger) -> None:
@@ -659,18 +660,18 @@ def test_two_that_take_over_at_once_share_nothing(ledger: Ledger) -> None:
         if n % 2:
             ledger.publish(held)
     with ThreadPoolExecutor(4) as threads:
-        taken = list(threads.map(lambda by: ledger(table.take_over, by, ["a"], LEASE, POLICY), "bcde"))
+        taken = list(threads.map(lambda by: ledger(lease.take_over, by, ["a"], LEASE, POLICY), "bcde"))
     assert sum(each.queued for each in taken) == 10
     assert len({p.key for each in taken for p in each.publications}) == 10
     assert sum(len(each.publications) for each in taken) == 10
 
 
 def test_a_drain_gives_back_uncharged(ledger: Ledger) -> None:
-    held = ledger.hold("k", lease=LEASE)
+    held = ledger.hold("k", seconds=LEASE)
     ledger.change("k", failures=1, deaths=1, lost_starts=2)
-    ledger(table.start, [held])
+    ledger(lease.start, [held])
     ledger.hold("theirs", owner="b")
-    assert ledger(table.release, "a") == 1
+    assert ledger(lease.release, "a") == 1
     row = ledger.row("k")
     assert (row.state, row.owner, row.started, row.suspect) == (QUEUED, None, False, False)
     assert (row.failures, row.deaths, row.lost_starts) == (1, 1, 2)
@@ -694,8 +695,8 @@ def test_a_running_job_is_asked_to_stop(ledger: Ledger) -> None:
     held = ledger.hold("k")
     assert ledger(table.cancel, None, "k") == RUNNING
     assert ledger.state("k") == RUNNING
-    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, {"k"})
-    assert ledger(table.fail, held, failed(held)) is True
+    assert ledger(lease.heartbeat, "a", LEASE, {}) == ({"k"}, {"k"})
+    assert ledger(lease.fail, held, failed(held)) is True
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "put back", "released", "taken over"])
@@ -705,21 +706,21 @@ def test_a_job_that_was_cancelled_is_never_completed(ledger: Ledger, meanwhile: 
     ledger(table.cancel, None, "k")
     match meanwhile:
         case "put back":
-            ledger(table.put_back, held, Again(0, History()))
+            ledger(lease.put_back, held, Again(0, History()))
         case "released":
-            ledger(table.release, "a")
+            ledger(lease.release, "a")
         case "taken over":
-            ledger(table.take_over, "b", ["a"], LEASE, POLICY)
+            ledger(lease.take_over, "b", ["a"], LEASE, POLICY)
     if meanwhile != "nothing":
         held = ledger.hold_again()
-    assert ledger(table.publishing, held, report(held)) == "cancelled"
-    assert ledger(table.fail, held, failed(held)) is True
+    assert ledger(lease.publishing, held, report(held)) == "cancelled"
+    assert ledger(lease.fail, held, failed(held)) is True
 
 
 def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:
     ledger.complete(ledger.hold("done"))
     held = ledger.hold("bad")
-    ledger(table.fail, held, failed(held))
+    ledger(lease.fail, held, failed(held))
     before = [ledger.row("done"), ledger.row("bad")]
     assert [ledger(table.cancel, None, id) for id in ("done", "bad", "none")] == [COMPLETED, FAILED, None]
     assert [ledger.row("done"), ledger.row("bad")] == before
@@ -728,13 +729,13 @@ def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:
 def test_a_publication_cannot_be_cancelled(ledger: Ledger) -> None:
     publication = ledger.publish(ledger.hold("k"))
     assert ledger(table.cancel, None, "k") == PUBLISHING
-    assert ledger(table.complete, publication) is True
+    assert ledger(lease.complete, publication) is True
 
 
 def test_a_failed_job_can_be_run_again_as_if_it_were_new(ledger: Ledger) -> None:
     held = ledger.hold("k", report_to="k.json")
     ledger.change("k", failures=3, deaths=2, lost_starts=4, suspect=True)
-    ledger(table.fail, held, failed(held))
+    ledger(lease.fail, held, failed(held))
     assert ledger(table.retry, None, "k") == FAILED
     row = ledger.row("k")
     assert (row.state, row.failures, row.deaths, row.lost_starts, row.suspect) == (QUEUED, 0, 0, 0, False)
@@ -750,7 +751,7 @@ def test_a_cancelled_job_can_be_run_again(ledger: Ledger) -> None:
     ledger(table.cancel, None, "k")
     ledger(table.retry, None, "k")
     ledger.hold_again()
-    assert ledger(table.heartbeat, "a", LEASE, {}) == ({"k"}, set())
+    assert ledger(lease.heartbeat, "a", LEASE, {}) == ({"k"}, set())
 
 
 @pytest.mark.parametrize("state", [QUEUED, RUNNING, PUBLISHING, COMPLETED])
@@ -761,7 +762,7 @@ def test_only_failed_jobs_are_run_again(ledger: Ledger, state: str) -> None:
     if state in (PUBLISHING, COMPLETED):
         publication = ledger.publish(held)
     if state == COMPLETED:
-        ledger(table.complete, publication)
+        ledger(lease.complete, publication)
     before = ledger.row("k")
     assert ledger(table.retry, None, "k") == state
     assert ledger.row("k") == before
@@ -783,17 +784,17 @@ def test_a_verb_by_hand_never_overrules_what_happened_meanwhile(ledger: Ledger, 
         pytest.skip("SQLite has one writer at a time from the first statement on")
     held = ledger.hold("k")
     if verb is table.cancel:
-        ledger(table.put_back, held, Again(0, History()))
+        ledger(lease.put_back, held, Again(0, History()))
     else:
-        ledger(table.fail, held, failed(held))
+        ledger(lease.fail, held, failed(held))
     with ledger.engine.begin() as connection, ThreadPoolExecutor(1) as other:
         state = table.get(connection, None, "k")
         assert state is not None
         if verb is table.cancel:
-            table.claim(connection, "b", 1, 0, LEASE, {})
+            lease.claim(connection, "b", 1, 0, LEASE, {})
         else:
             table.retry(connection, None, "k")
-            table.claim(connection, "b", 1, 0, LEASE, {})
+            lease.claim(connection, "b", 1, 0, LEASE, {})
         waiting = other.submit(ledger, verb, None, "k")
         sleep(0.2)
         connection.commit()
@@ -817,7 +818,7 @@ def test_what_is_known_of_a_job(ledger: Ledger) -> None:
     known = ledger(table.get, "one", "poster")
     assert known is not None and known.report == Report(id="poster", org="one", status="pending")
     ledger.hold_again()
-    ledger(table.heartbeat, "a", LEASE, {"k": (3, 4)})
+    ledger(lease.heartbeat, "a", LEASE, {"k": (3, 4)})
     known = ledger(table.get, None, "poster")
     assert known is not None and known.report.status == "processing"
     assert (known.pictures_made, known.pictures_in_all, known.attempt, known.state) == (3, 4, 1, RUNNING)
@@ -830,7 +831,7 @@ def test_the_report_is_what_was_given(ledger: Ledger, completed: bool) -> None:
     if completed:
         ledger.complete(held)
     else:
-        ledger(table.fail, held, failed(held))
+        ledger(lease.fail, held, failed(held))
     known = ledger(table.get, None, "k")
     assert known is not None
     assert known.report == Report.model_validate_json(report(held) if completed else failed(held))
@@ -879,7 +880,7 @@ def test_a_name_that_came_while_the_report_was_written_is_still_owed(ledger: Led
 
 def test_a_report_of_before_does_not_pay_for_the_one_after_a_retry(ledger: Ledger) -> None:
     held = ledger.hold("k", report_to="k.json")
-    ledger(table.fail, held, failed(held))
+    ledger(lease.fail, held, failed(held))
     owed = ledger(table.owed, 10)
     ledger(table.retry, None, "k")
     ledger.complete(ledger.hold_again())
@@ -905,7 +906,7 @@ def test_the_oldest_debts_come_first(ledger: Ledger) -> None:
 
 def test_stagings_of_attempts_that_are_over(ledger: Ledger) -> None:
     running, again = ledger.hold("running"), ledger.hold("again")
-    ledger(table.put_back, again, Again(0, History()))
+    ledger(lease.put_back, again, Again(0, History()))
     again = ledger.hold_again()
     publishing = ledger.hold("publishing")
     ledger.publish(publishing)

@@ -187,11 +187,11 @@ def test_kill_9_loses_no_callback(site: Site, clip: Clip) -> None:
         'after(errands, "claim", die, calls=1, only=lambda c, owner, *rest: bool(claimed(c)))',
         'before(errands, "finish", die)',
         'before(errands, "put_back", die)',
-        'after(table, "complete", die)',
+        'after(lease, "complete", die)',
     ]
     prelude = (
         "from sqlalchemy import text\n"
-        "from daemon.jobs import errands, table\n"
+        "from daemon.jobs import errands, lease\n"
         "from daemon.owed.webhook import Webhooks\n"
         "def claimed(c): return c.execute(text(\"select 1 from errands where state = 'due'\")).first()\n"
     )

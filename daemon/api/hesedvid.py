@@ -18,7 +18,7 @@ from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.videos import SCHEME, Video
 from daemon.errors import AtPastEnd, Forbidden, NotFound
 from daemon.job import Job
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.report import Status
 from daemon.service import Service
 

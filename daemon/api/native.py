@@ -12,7 +12,7 @@ from daemon.api.problems import Problem
 from daemon.catalogue.videos import CHANNEL, Video
 from daemon.errors import NotFound
 from daemon.job import NAME, Job
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.report import OutputReport, PictureReport, Report, SourceFacts, Status
 from daemon.service import Service
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING

@@ -27,7 +27,7 @@ from daemon.dialects.qencode import MAX_PAYLOAD, PayloadTooLong, in_its_words, r
 from daemon.errors import BadJob, Forbidden, NotFound
 from daemon.job import MANIFEST
 from daemon.jobs import errands, table
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.service import Service
 from daemon.times import Time
 

@@ -12,7 +12,7 @@ from daemon.catalogue import qencode
 from daemon.errors import TargetRefused
 from daemon.job import Clip, Job, Output, Thumbnails
 from daemon.jobs import errands
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.owed.delivery import files_of
 from daemon.owed.webhook import Occasion, Wording
 from daemon.report import OutputReport

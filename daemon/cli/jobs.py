@@ -18,7 +18,7 @@ from daemon.cli.terminal import JsonOption, fail, show_report
 from daemon.config import Settings, load
 from daemon.errors import shown
 from daemon.jobs import errands, table
-from daemon.jobs.table import Known
+from daemon.jobs.row import Known
 from daemon.tables import DONE, FAILED, QUEUED, RUNNING
 
 UrlOption = Annotated[

@@ -16,9 +16,10 @@ from daemon.database import Database
 from daemon.errors import BadJob
 from daemon.intake.spool import FOLDERS, Dropped, Spool, Unfit, parse
 from daemon.job import Job
-from daemon.jobs import table
+from daemon.jobs import lease, table
 from daemon.jobs.retry import Policy
-from daemon.jobs.table import PRIORITIES, NewJob, Publication
+from daemon.jobs.row import PRIORITIES, Publication
+from daemon.jobs.table import NewJob
 from daemon.metrics import Metrics
 from daemon.owed.promise import Promise
 from daemon.store.folder import folder_of
@@ -118,7 +119,7 @@ class Inbox:
                 # After all of them, in one transaction: writing one twice does no harm.
                 await self._database.run(partial(table.reported, paid=owed))
 
-    async def recover(self, owner: str, lease: float, policy: Policy) -> list[Publication]:
+    async def recover(self, owner: str, lease_seconds: float, policy: Policy) -> list[Publication]:
         """Takes over what owners that are gone have left; publications that are to be rolled forward."""
         lost = await in_thread(lambda: list(self._spool.lost_owners()))
         names = [gone for gone, _ in lost]
@@ -126,7 +127,7 @@ class Inbox:
         try:
             for gone in names:
                 await self._accept_all(await in_thread(self._spool.unfinished, gone))
-            taken = await self._database.run(lambda c: table.take_over(c, owner, names, lease, policy))
+            taken = await self._database.run(lambda c: lease.take_over(c, owner, names, lease_seconds, policy))
             over = self._spool.bury
         finally:
             for gone, lock in lost:

@@ -1,6 +1,8 @@
 """The job table (`daemon.tables.jobs`): the truth about every job.
 
-    table.py       the verbs: add, claim, start, publishing, complete, fail, put back …
+    table.py       the verbs of those who bring jobs and ask for them: add, get, cancel, retry …
+    lease.py       the verbs of those who run jobs: claim, start, publishing, complete, fail, put back …
+    row.py         a row, as both see it
     errands.py     the verbs of what jobs owe besides: callbacks, deliveries, expiries
     fairness.py    pure: whose job is next
     retry.py       pure: what becomes of a job that failed

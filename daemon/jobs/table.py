@@ -1,53 +1,21 @@
-"""The verbs of the job table. Each is one function of a connection, to be run by `Database.run`.
-
-Whoever holds a job holds its fencing token; every verb that changes a held job is conditional on it and says whether
-it still held.
-"""
+"""The verbs of those who bring jobs, ask for them and clear them away. Each is one function of a connection, to be run
+by `Database.run`."""
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Float,
-    Row,
-    and_,
-    bindparam,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from daemon.errors import Cancelled, Failure
+from daemon.errors import Cancelled
 from daemon.jobs import errands
 from daemon.jobs.errands import NewErrand
-from daemon.jobs.fairness import Candidate, in_turn, room_for
-from daemon.jobs.retry import Again, History, Over, Policy, judge_lost
-from daemon.report import ErrorReport, Report, Status
-from daemon.tables import COMPLETED, ENDED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
-
-PRIORITIES = {"high": 0, "normal": 1, "low": 2}
-# PostgreSQL's advisory locks: claims, and the beginnings of publications, are made one after the other.
-_CLAIMS_LOCK, _PUBLISHING_LOCK = 0x7468756D, 0x7468756E
-_LINE = (jobs.c.key, jobs.c.org, jobs.c.source, jobs.c.priority, jobs.c.run_at, jobs.c.suspect)
-STATUS: dict[str, Status] = {
-    QUEUED: "pending",
-    RUNNING: "processing",
-    PUBLISHING: "processing",
-    COMPLETED: "completed",
-    FAILED: "failed",
-}
+from daemon.jobs.retry import Again, History
+from daemon.jobs.row import Known, ended, failed_report, held_of, known_of, queued_again
+from daemon.tables import ENDED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
 
 @dataclass(frozen=True)
@@ -67,55 +35,6 @@ class NewJob:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A job that was claimed, under its token."""
-
-    key: str
-    token: int
-    org: str
-    id: str
-    source: str
-    destination: str
-    job: str
-    suspect: bool
-    queued_seconds: float
-    history: History
-
-    @property
-    def staging(self) -> str:
-        """The name of its staging folder: no two attempts share one."""
-        return f"{self.key}.{self.token}"
-
-
-@dataclass(frozen=True)
-class Publication:
-    """A job past the point of no return, to be rolled forward by whoever holds it."""
-
-    key: str
-    token: int
-    staging: str
-    destination: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the table knows of a job, for those who ask. `job` is its JSON."""
-
-    key: str
-    org: str
-    id: str
-    source: str
-    destination: str
-    state: str
-    attempt: int
-    pictures_made: int
-    pictures_in_all: int
-    created_at: float
-    job: str
-    report: Report
-
-
-@dataclass(frozen=True)
 class Owed:
     """A report that is still to be written under these spool names."""
 
@@ -124,15 +43,6 @@ class Owed:
     report: str
     failed: bool
     names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TakenOver:
-    """What became of the jobs of owners that are gone."""
-
-    queued: int
-    failed: int
-    publications: tuple[Publication, ...]
 
 
 def add(connection: Connection, new: NewJob) -> bool:
@@ -171,212 +81,6 @@ def _insertion(dialect: str) -> Any:
     return insert.values(values).on_conflict_do_nothing().returning(jobs.c.key)
 
 
-def claim(
-    connection: Connection, owner: str, slots: int, riders: int, lease: float, caps: Mapping[str, int]
-) -> list[list[Held]]:
-    """Up to `slots` batches for `owner`: in each the job whose turn it is, and up to `riders` queued jobs of the same
-    organisation on the same source. A suspect is claimed alone, and only by an owner that runs nothing else."""
-    _one_at_a_time(connection, _CLAIMS_LOCK)
-    active = connection.execute(_ACTIVE).all()
-    running = Counter(row.org for row in active)
-    mine = [row for row in active if row.owner == owner]
-    if any(row.suspect for row in mine):
-        return []
-    rows = {row.key: row for row in connection.execute(_next_in_line(connection.dialect.name, slots))}
-    candidates = [Candidate(row.key, row.org, (row.priority, row.run_at, row.key)) for row in rows.values()]
-    batches: list[list[Held]] = []
-    for turn in in_turn(candidates, running, caps, slots):
-        lead = rows[turn.key]
-        if not room_for(lead.org, running, caps, 1):
-            continue  # taken by those who rode along before
-        if lead.suspect:
-            # It runs with nothing beside it: others wait until it had its turn.
-            if not mine and not batches:
-                batches.append(_take(connection, [lead.key], owner, lease))
-            break
-        keys = [lead.key]
-        room = room_for(lead.org, running, caps, riders + 1) - 1
-        if room > 0:
-            asked = {"org": lead.org, "source": lead.source, "lead": lead.key, "most": room}
-            keys += connection.execute(_RIDERS, asked).scalars()
-        if held := _take(connection, keys, owner, lease):
-            running[lead.org] += len(held)
-            batches.append(held)
-    return batches
-
-
-@cache
-def _next_in_line(dialect: str, each: int) -> Any:
-    """The first `each` due jobs of every organisation and priority. The cost grows with the number of organisations,
-    not with the length of their queues: the index is skipped through from one organisation to the next."""
-    queued = jobs.c.state == QUEUED
-    orgs = select(func.min(jobs.c.org).label("org")).where(queued).cte("orgs", recursive=True)
-    following = select(func.min(jobs.c.org)).where(queued, jobs.c.org > orgs.c.org).correlate(orgs).scalar_subquery()
-    orgs = orgs.union_all(select(following).where(orgs.c.org.is_not(None)))
-    priorities = union_all(*(select(literal(n).label("priority")) for n in PRIORITIES.values())).cte("priorities")
-    heads = (
-        select(*_LINE)
-        .where(queued, jobs.c.org == orgs.c.org, jobs.c.priority == priorities.c.priority, jobs.c.run_at <= now())
-        .order_by(jobs.c.run_at, jobs.c.key)
-        .limit(each)
-        .correlate(orgs, priorities)
-    )
-    lines = orgs.join(priorities, true())
-    if dialect == "postgresql":
-        first = heads.lateral()
-        return select(first).select_from(lines.join(first, true()))
-    # SQLite has no LATERAL, but looks up one key after the other.
-    return select(*_LINE).select_from(lines.join(jobs, jobs.c.key.in_(heads.with_only_columns(jobs.c.key))))
-
-
-def _take(connection: Connection, keys: Sequence[str], owner: str, lease: float) -> list[Held]:
-    rows = {row.key: row for row in connection.execute(_TAKE, {"keys": keys, "by": owner, "lease": lease})}
-    return [_held(rows[key]) for key in keys if key in rows]
-
-
-def _held(row: Row[Any]) -> Held:
-    return Held(
-        key=row.key,
-        token=row.token,
-        org=row.org,
-        id=row.id,
-        source=row.source,
-        destination=row.destination,
-        job=row.job,
-        suspect=bool(row.suspect),
-        queued_seconds=max(0.0, row.waited),
-        history=History(row.failures, row.deaths, row.lost_starts),
-    )
-
-
-def start(connection: Connection, held: Sequence[Held]) -> list[Held]:
-    """Says that these jobs are given to a worker now; those that are still held."""
-    return [job for job in held if connection.execute(_START, _as_held(job)).first()]
-
-
-def heartbeat(
-    connection: Connection, owner: str, lease: float, progress: Mapping[str, tuple[int, int]]
-) -> tuple[set[str], set[str]]:
-    """Renews the owner's leases and writes how far its jobs are: key -> (pictures made, in all). Returns the keys that
-    it still holds, and those of them that somebody wants cancelled."""
-    for key, (made, in_all) in progress.items():
-        values = {"pictures_made": made, "pictures_in_all": in_all}
-        connection.execute(update(jobs).where(jobs.c.key == key, jobs.c.owner == owner).values(values))
-    renewed = (
-        update(jobs)
-        .where(jobs.c.owner == owner, jobs.c.state.in_((RUNNING, PUBLISHING)))
-        .values(lease_until=now() + lease)
-        .returning(jobs.c.key, jobs.c.cancelled)
-    )
-    rows = connection.execute(renewed).all()
-    return {row.key for row in rows}, {row.key for row in rows if row.cancelled}
-
-
-def publishing(connection: Connection, held: Held, report: str) -> Literal["go", "wait", "cancelled", "lost"]:
-    """The point of no return. `wait` while another job publishes to the same destination, or inside or around it."""
-    _one_at_a_time(connection, _PUBLISHING_LOCK)
-    mine = connection.execute(_IS_CANCELLED, _as_held(held)).first()
-    if mine is None or mine.cancelled:
-        return "lost" if mine is None else "cancelled"
-    if any(_touches(held.destination, other) for other in connection.execute(_BUSY).scalars()):
-        return "wait"
-    connection.execute(_PUBLISH, {**_as_held(held), "its_report": report, "its_staging": held.staging})
-    return "go"
-
-
-def complete(connection: Connection, publication: Publication) -> bool:
-    """The outputs are where they belong. False where somebody else said so before."""
-    if not connection.execute(_COMPLETE, _as_held(publication)).rowcount:
-        return False
-    errands.job_ended(connection, publication.key, COMPLETED)
-    return True
-
-
-def withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
-    """The outputs can never be where they belong. False where somebody else said so before."""
-    mine = _as_held(publication)
-    row = connection.execute(select(jobs, now().label("waited")).where(_PUBLISHES), mine).one_or_none()
-    if row is None:
-        return False
-    values = {"state": FAILED, "staging": None, "report": failed_report(_held(row), failure), **_ended()}
-    connection.execute(update(jobs).where(_PUBLISHES).values(values), mine)
-    errands.job_ended(connection, publication.key, FAILED)
-    return True
-
-
-def fail(connection: Connection, held: Held, report: str) -> bool:
-    """The job failed for good. False where it is not held any more."""
-    values = {"state": FAILED, "report": report, **_ended()}
-    if not connection.execute(update(jobs).where(_HOLDS).values(values), _as_held(held)).rowcount:
-        return False
-    errands.job_ended(connection, held.key, FAILED)
-    return True
-
-
-def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
-    """Queues a held job again. False where it is not held any more."""
-    return bool(connection.execute(update(jobs).where(_HOLDS).values(_queued(verdict)), _as_held(held)).rowcount)
-
-
-def release(connection: Connection, owner: str) -> int:
-    """Gives everything that the owner runs back, uncharged; how many jobs. What it publishes is anybody's at once."""
-    mine = update(jobs).where(jobs.c.owner == owner)
-    connection.execute(mine.where(jobs.c.state == PUBLISHING).values(lease_until=0))
-    values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
-    given_back = connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
-    errands.release(connection, owner)
-    return given_back
-
-
-def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
-    """Takes the jobs and errands of owners that are gone, and those whose lease ran out; never its own, which it still
-    has: it may have been paused itself."""
-    late = and_(jobs.c.lease_until < now(), jobs.c.owner != by)
-    lost = and_(jobs.c.state.in_((RUNNING, PUBLISHING)), or_(jobs.c.owner.in_(gone), late))
-    queued, failed, publications = 0, 0, []
-    for row in connection.execute(select(jobs, now().label("waited")).where(lost).with_for_update()).all():
-        mine = jobs.c.key == row.key
-        if row.state == PUBLISHING:
-            connection.execute(update(jobs).where(mine).values(owner=by, lease_until=now() + lease))
-            publications.append(Publication(row.key, row.token, row.staging, row.destination))
-            continue
-        held = _held(row)
-        verdict = judge_lost(held.history, alone=held.suspect, policy=policy) if row.started else None
-        if isinstance(verdict, Over):
-            failed += 1
-            values = {"state": FAILED, "report": failed_report(held, verdict.failure), **_ended()}
-            connection.execute(update(jobs).where(mine).values(values))
-            errands.job_ended(connection, row.key, FAILED)
-        else:
-            queued += 1
-            back = _queued(verdict or Again(0.0, held.history, alone=held.suspect))
-            connection.execute(update(jobs).where(mine).values(back))
-    errands.take_over(connection, by, gone)
-    return TakenOver(queued, failed, tuple(publications))
-
-
-def expire(connection: Connection, key: str) -> tuple[Known, frozenset[str]] | Literal["wait", "gone"]:
-    """A completed job some of whose files are to be removed, by one who runs an errand that says so, and those of its
-    files that a later job has published since. `wait` while a job publishes there; from now on none will begin to."""
-    _one_at_a_time(connection, _PUBLISHING_LOCK)
-    row = connection.execute(select(jobs).where(jobs.c.key == key, jobs.c.state == COMPLETED)).one_or_none()
-    if row is None:
-        return "gone"
-    busy = select(jobs.c.destination).where(jobs.c.state == PUBLISHING)
-    if any(_touches(row.destination, other) for other in connection.execute(busy).scalars()):
-        return "wait"
-    known = _known(row)
-    files = {file for output in known.report.outputs for file in output.files}
-    # Whoever wrote one of these files did so from one of the folders around it.
-    around = {str(folder) for file in files for folder in PurePosixPath(file).parents}
-    others = select(jobs.c.report).where(jobs.c.destination.in_(around), jobs.c.state == COMPLETED)
-    others = others.where(jobs.c.ended_at >= row.ended_at, jobs.c.key != key)
-    taken: set[str] = set()
-    for text in connection.execute(others).scalars():
-        taken.update(file for output in Report.model_validate_json(text).outputs for file in output.files)
-    return known, frozenset(files & taken)
-
-
 def cancel(connection: Connection, org: str | None, id: str) -> str | None:
     """Ends a queued job, asks for the end of a running one; the state it was in, None if there is no such job."""
     row = _find(connection, org, id, change=True)
@@ -384,7 +88,7 @@ def cancel(connection: Connection, org: str | None, id: str) -> str | None:
         return None
     values: dict[str, Any] = {"cancelled": True}
     if row.state == QUEUED:
-        values |= {"state": FAILED, "report": failed_report(_held(row), Cancelled("cancelled")), **_ended()}
+        values |= {"state": FAILED, "report": failed_report(held_of(row), Cancelled("cancelled")), **ended()}
     if row.state not in ENDED:
         connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
     if row.state == QUEUED:
@@ -399,7 +103,7 @@ def retry(connection: Connection, org: str | None, id: str) -> str | None:
         return None
     if row.state == FAILED:
         fresh = {"ended_at": None, "report": None, "report_due": False, "cancelled": False}
-        values = _queued(Again(0.0, History())) | fresh
+        values = queued_again(Again(0.0, History())) | fresh
         connection.execute(update(jobs).where(jobs.c.key == row.key).values(values))
         errands.job_again(connection, row.key)
     return str(row.state)
@@ -407,12 +111,12 @@ def retry(connection: Connection, org: str | None, id: str) -> str | None:
 
 def get(connection: Connection, org: str | None, id: str) -> Known | None:
     row = _find(connection, org, id)
-    return None if row is None else _known(row)
+    return None if row is None else known_of(row)
 
 
 def get_by_key(connection: Connection, key: str) -> Known | None:
     row = connection.execute(select(jobs).where(jobs.c.key == key)).one_or_none()
-    return None if row is None else _known(row)
+    return None if row is None else known_of(row)
 
 
 def latest(
@@ -426,7 +130,7 @@ def latest(
         chosen = chosen.where(jobs.c.key < before)
     if states:
         chosen = chosen.where(jobs.c.state.in_(states))
-    return [_known(row) for row in connection.execute(chosen)]
+    return [known_of(row) for row in connection.execute(chosen)]
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -485,49 +189,6 @@ def forget(connection: Connection, older_than: float, most: int = 1000) -> int:
     return len(gone)
 
 
-def failed_report(held: Held, failure: Failure) -> str:
-    """The report of a job that has none of its own to tell."""
-    return Report(
-        id=held.id,
-        org=held.org,
-        status="failed",
-        attempt=held.token,
-        error=ErrorReport(code=failure.code, message=failure.message, output=failure.output),
-        payload=json.loads(held.job).get("payload"),
-    ).model_dump_json()
-
-
-def _one_at_a_time(connection: Connection, lock: int) -> None:
-    """Until the transaction ends; in SQLite there is but one anyway."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(lock)))
-
-
-def _as_held(held: Held | Publication) -> dict[str, Any]:
-    """Its key and token, for statements that are conditional on them."""
-    return {"held_key": held.key, "held_token": held.token}
-
-
-def _ended() -> dict[str, Any]:
-    owes = jobs.c.reports_to != "[]"
-    return {"ended_at": now(), "owner": None, "lease_until": None, "report_due": owes}
-
-
-def _queued(verdict: Again) -> dict[str, Any]:
-    history = verdict.history
-    return {
-        "state": QUEUED,
-        "owner": None,
-        "lease_until": None,
-        "started": False,
-        "run_at": now() + verdict.delay,
-        "failures": history.failures,
-        "deaths": history.deaths,
-        "lost_starts": history.lost_starts,
-        "suspect": verdict.alone,
-    }
-
-
 def _find(connection: Connection, org: str | None, id: str, *, change: bool = False) -> Row[Any] | None:
     return connection.execute(_newest(org is not None, change), {"its_id": id, "its_org": org}).one_or_none()
 
@@ -539,67 +200,3 @@ def _newest(of_org: bool, change: bool) -> Any:
         found = found.where(jobs.c.org == bindparam("its_org"))
     found = found.order_by(jobs.c.key.desc()).limit(1)
     return found.with_for_update() if change else found
-
-
-def _known(row: Row[Any]) -> Known:
-    if row.report and row.state in ENDED:
-        report = Report.model_validate_json(row.report)
-    else:
-        payload = json.loads(row.job).get("payload")
-        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token, payload=payload)
-    return Known(
-        key=row.key,
-        org=row.org,
-        id=row.id,
-        source=row.source,
-        destination=row.destination,
-        state=row.state,
-        attempt=row.token,
-        pictures_made=row.pictures_made,
-        pictures_in_all=row.pictures_in_all,
-        created_at=row.created_at,
-        job=row.job,
-        report=report,
-    )
-
-
-def _touches(a: str, b: str) -> bool:
-    return a == b or a.startswith(b + "/") or b.startswith(a + "/")
-
-
-# What every job asks, built once: building a statement takes several times as long as asking it.
-
-_HELD = and_(jobs.c.key == bindparam("held_key"), jobs.c.token == bindparam("held_token"))
-_HOLDS, _PUBLISHES = and_(_HELD, jobs.c.state == RUNNING), and_(_HELD, jobs.c.state == PUBLISHING)
-_ACTIVE = select(jobs.c.org, jobs.c.owner, jobs.c.suspect).where(jobs.c.state == RUNNING)
-_RIDERS = (
-    select(jobs.c.key)
-    .where(jobs.c.state == QUEUED, jobs.c.org == bindparam("org"), jobs.c.source == bindparam("source"))
-    .where(jobs.c.key != bindparam("lead"), jobs.c.suspect.is_(False), jobs.c.run_at <= now())
-    .order_by(jobs.c.priority, jobs.c.key)
-    .limit(bindparam("most"))
-)
-_TAKE = (
-    update(jobs)
-    # Concatenated, so that no planner takes the state's index for it, and reads the whole queue instead of these keys.
-    .where(jobs.c.key.in_(bindparam("keys", expanding=True)), jobs.c.state.concat("") == QUEUED)
-    .values(
-        state=RUNNING,
-        token=jobs.c.token + 1,
-        owner=bindparam("by"),
-        lease_until=now() + bindparam("lease", type_=Float),
-        started=False,
-        pictures_made=0,
-        pictures_in_all=0,
-    )
-    .returning(jobs, (now() - jobs.c.run_at).label("waited"))
-)
-_START = update(jobs).where(_HOLDS).values(started=True, starts=jobs.c.starts + 1).returning(jobs.c.key)
-_IS_CANCELLED = select(jobs.c.cancelled).where(_HOLDS).with_for_update()
-_BUSY = select(jobs.c.destination).where(jobs.c.state == PUBLISHING).union_all(errands.expiring())
-_PUBLISH = (
-    update(jobs)
-    .where(_HOLDS)
-    .values(state=PUBLISHING, report=bindparam("its_report"), staging=bindparam("its_staging"))
-)
-_COMPLETE = update(jobs).where(_PUBLISHES).values(state=COMPLETED, staging=None, **_ended())

@@ -5,7 +5,7 @@ from functools import partial
 from daemon.catalogue import artifacts
 from daemon.database import Database
 from daemon.errors import TargetRefused
-from daemon.jobs import table
+from daemon.jobs import lease
 from daemon.jobs.errands import Errand
 from daemon.owed.runner import Later
 from daemon.report import Report
@@ -24,7 +24,7 @@ class Expiry:
 
     async def pay(self, errand: Errand) -> str:
         """Raises Later while a job publishes there, and StoreFailure."""
-        found = await self._database.run(lambda c: table.expire(c, errand.job))
+        found = await self._database.run(lambda c: lease.expire(c, errand.job))
         if found == "wait":
             raise Later(_WAIT)
         if found == "gone":

@@ -15,6 +15,7 @@ from daemon.database import Database
 from daemon.errors import TargetFailure, TargetRefused
 from daemon.jobs import errands, table
 from daemon.jobs.errands import Errand
+from daemon.jobs.row import Known
 from daemon.net import FAILED, AddressRefused, Client, Reach, reason_of
 
 _PASSING = (408, 425, 429)
@@ -27,7 +28,7 @@ class Occasion:
 
     event: str
     target: Mapping[str, Any]
-    job: table.Known
+    job: Known
     owed: tuple[errands.Known, ...]
 
 
@@ -73,7 +74,7 @@ class Webhooks:
     async def pay(self, errand: Errand) -> str:
         """Posts it. Raises TargetFailure, or TargetRefused where there is no use in saying it again."""
 
-        def look(connection: Connection) -> tuple[table.Known | None, tuple[errands.Known, ...]]:
+        def look(connection: Connection) -> tuple[Known | None, tuple[errands.Known, ...]]:
             return table.get_by_key(connection, errand.job), tuple(errands.of(connection, errand.job))
 
         job, owed = await self._database.run(look)
