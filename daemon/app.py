@@ -5,7 +5,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from functools import partial
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -32,13 +31,12 @@ from daemon.build import (
     build_worker,
     policy_of,
     qencode_teller,
+    retention_of,
     service_terms_of,
     terms_of,
     thumbnail_terms_of,
 )
-from daemon.catalogue import operations, qencode
 from daemon.catalogue.signing import signer
-from daemon.catalogue.thumbnails import unknown
 from daemon.config import BadSettings, Settings
 from daemon.database import Database, open_engine
 from daemon.dispatch import Dispatcher
@@ -46,15 +44,15 @@ from daemon.errors import StoreFailure
 from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
-from daemon.jobs import errands, lease, table
+from daemon.jobs import lease
+from daemon.lookout import Health, Lookout
 from daemon.means import Means
 from daemon.metrics import Metrics
 from daemon.owed.expiry import Expiry
 from daemon.owed.webhook import Occasion, Wording
 from daemon.service import Service
 from daemon.serving import listening_socket, serve
-from daemon.store.folder import Folder
-from daemon.tables import QUEUED, STATES
+from daemon.sweep import Sweeper
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 
@@ -65,7 +63,6 @@ log = structlog.get_logger()
 
 _LOOK_SECONDS = 2.0
 _SWEEP_SECONDS = 3600.0
-_SWEPT_TOGETHER = 500  # thumbnails
 _STUCK_SECONDS = 60.0  # without a beat of the heart: the loop or the database hangs
 
 
@@ -84,7 +81,6 @@ class Daemon:
         self._troubles: tuple[str, ...] = ("it is starting",)
         self._service: Service | None = None
         self._rpc: Rpc | None = None
-        self._full: str | None = None  # why there is no room for more jobs
 
     def stop(self) -> None:
         """First call: drain. Second call: end at once."""
@@ -116,6 +112,18 @@ class Daemon:
         self._uploads = build_uploads(settings, self._database)
         self._probe = build_probe(settings)
         self._darkroom = build_darkroom(settings, self._store)
+        self._lookout = Lookout(
+            self._database,
+            self._store,
+            settings.spool.root,
+            self._workers,
+            self.metrics,
+            settings.spool.min_free_bytes,
+            settings.spool.max_queued,
+        )
+        self._sweeper = Sweeper(
+            self._database, self._store, self._spool, self._darkroom, self._uploads, retention_of(settings)
+        )
         callback = build_webhooks(settings.webhooks, self._database, {DIALECT: self._qencode_callback})
         delivery = build_deliveries(settings.deliveries, self._database, self._store, self._box)
         expiry = Expiry(self._database, self._store)
@@ -173,7 +181,7 @@ class Daemon:
                 "health": serve(app, bound),
                 **({"http": serve(self._http_app(service, thumbnails), door)} if door else {}),
                 **({"grpc": self._rpc.serve()} if self._rpc else {}),
-                "look": self._look(),
+                "look": self._look_often(),
                 "inbox": self._inbox.run(),
                 "reports": self._inbox.pay(),
                 "recovery": self._recover_often(),
@@ -224,7 +232,7 @@ class Daemon:
         await self._darkroom.close()
         with contextlib.suppress(DBAPIError, OSError):
             given_back = await self._database.run(lambda c: lease.release(c, self.owner))
-            await self._sweep_stagings()
+            await self._sweeper.stagings()
             await self._inbox.pay_all()
             log.info("stopped", given_back=given_back)
         for caller in self._callers:
@@ -252,7 +260,7 @@ class Daemon:
     async def _recover(self) -> None:
         for publication in await self._inbox.recover(self.owner, self._settings.job.lease, self._policy):
             self._dispatcher.adopt(publication)
-        await self._sweep_stagings()
+        await self._sweeper.stagings()
 
     async def _recover_often(self) -> None:
         while True:
@@ -260,57 +268,26 @@ class Daemon:
             with contextlib.suppress(DBAPIError, OSError):
                 await self._recover()
 
-    async def _sweep_stagings(self) -> None:
-        with contextlib.suppress(StoreFailure):  # it is swept the next time
-            names = await in_thread(self._store.staging_names)
-            over = await self._database.run(lambda c: table.stagings_over(c, names)) if names else set()
-            await in_thread(self._store.sweep, over)
-
     async def _sweep_often(self) -> None:
-        keep, unstarted = self._settings.retention, self._settings.qencode.token_seconds
         while True:
-            with contextlib.suppress(DBAPIError, OSError):
-                await in_thread(self._spool.forget_reports, keep.reports)
-                while await self._database.run(lambda c: table.forget(c, keep.jobs)):
-                    pass
-                while await self._database.run(lambda c: operations.forget(c, keep.jobs)):
-                    pass
-                await self._sweep_kept()
-                await self._database.run(partial(qencode.forget, unstarted=unstarted, started=keep.jobs))
-                await self._uploads.sweep()
+            await self._sweeper.all_that_is_old()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _sweep_kept(self) -> None:
-        """Takes away what is kept of thumbnails that are no more."""
-        kept = await in_thread(lambda: list(self._darkroom.kept()))
-        for first in range(0, len(kept), _SWEPT_TOGETHER):
-            some = kept[first : first + _SWEPT_TOGETHER]
-            gone = await self._database.run(partial(unknown, ids=[id for _, id in some]))
-            for org, id in some:
-                if id in gone:
-                    await self._darkroom.forget_all(org, id)
-
-    async def _look(self) -> None:
-        """Sees every few seconds whether it can work, and tells the metrics how things are."""
+    async def _look_often(self) -> None:
         while True:
-            troubles = [*await self._store_troubles(), *await self._table_troubles()]
-            if not any(worker.alive for worker in self._workers):
-                troubles.append("no worker is up")
+            health = await self._lookout.look()
             if not self._stopping.is_set():
-                self._troubles = tuple(troubles)
-                self.metrics.ready.set(not troubles)
+                self._troubles = health.troubles
+                self.metrics.ready.set(not health.troubles)
                 if self._rpc is not None:
-                    await self._rpc.set_ready(not troubles)
-                self._pause_or_resume(troubles, self._full)
-            alive = sum(worker.alive for worker in self._workers)
-            self.metrics.workers.labels("up").set(alive)
-            self.metrics.workers.labels("down").set(len(self._workers) - alive)
+                    await self._rpc.set_ready(not health.troubles)
+                self._pause_or_resume(health)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _pause_or_resume(self, troubles: Sequence[str], full: str | None) -> None:
+    def _pause_or_resume(self, health: Health) -> None:
         """Nothing is taken in while there is trouble or no room; nothing is claimed while there is trouble."""
-        trouble = troubles[0] if troubles else None
-        reason = trouble or full
+        trouble = health.troubles[0] if health.troubles else None
+        reason = trouble or health.full
         if reason and self._inbox.paused is None:
             log.error("intake pauses", reason=reason)
         if reason is None and self._inbox.paused:
@@ -322,41 +299,6 @@ class Daemon:
         elif self._dispatcher.paused:
             log.info("work goes on")
             self._dispatcher.resume()
-        self.metrics.intake_paused.labels("trouble").set(trouble is not None)
-        self.metrics.intake_paused.labels("full").set(full is not None)
-
-    async def _store_troubles(self) -> list[str]:
-        least = self._settings.spool.min_free_bytes
-        try:
-            await in_thread(self._store.check)
-            free = min(self._store.free_bytes(), Folder(self._settings.spool.root).free_bytes())
-        except StoreFailure as failure:
-            return [failure.message]
-        except OSError as error:
-            return [f"the spool cannot be reached: {error.strerror}"]
-        self.metrics.spool_free.set(free)
-        return [f"{free} bytes are free, {least} are needed (setting spool.min_free_bytes)"] if free < least else []
-
-    async def _table_troubles(self) -> list[str]:
-        try:
-            counts = await self._database.run(table.counts)
-            oldest = await self._database.run(table.oldest_queued)
-            running = await self._database.run(table.running_by_org)
-            owed = await self._database.run(errands.counts)
-        except DBAPIError as error:
-            return [f"the job table cannot be reached: {error.orig}"]
-        for state in STATES:
-            self.metrics.jobs.labels(state).set(counts.get(state, 0))
-        self.metrics.oldest_queued.set(oldest or 0)
-        self.metrics.org_running.clear()
-        for org, count in running.items():
-            self.metrics.org_running.labels(org).set(count)
-        for kind in errands.KINDS:
-            self.metrics.owed.labels(kind).set(owed.get(kind, 0))
-        most, queued = self._settings.spool.max_queued, counts.get(QUEUED, 0)
-        full = f"{queued} jobs are queued, {most} are allowed (setting spool.max_queued)"
-        self._full = full if queued >= most else None
-        return []
 
     def _not_alive(self) -> list[str]:
         silent = monotonic() - self._dispatcher.moved

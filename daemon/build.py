@@ -39,6 +39,7 @@ from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
 from daemon.store.protocol import Store
 from daemon.store.requests import Place
+from daemon.sweep import Retention
 from daemon.task import Limits
 from daemon.uploads import Uploads
 from daemon.worker.handle import Watch, Worker
@@ -161,6 +162,10 @@ def terms_of(settings: Settings, owner: str) -> Terms:
 
 def policy_of(settings: Settings) -> Policy:
     return Policy(attempts=settings.job.attempts, first_delay=settings.job.retry_delay)
+
+
+def retention_of(settings: Settings) -> Retention:
+    return Retention(settings.retention.reports, settings.retention.jobs, settings.qencode.token_seconds)
 
 
 def service_terms_of(settings: Settings) -> ServiceTerms:
