@@ -20,7 +20,8 @@ TESTS = Path(__file__).parent
 def test_fault_is_noticed(fault: Fault) -> None:
     if fault.noticed_by == NVDEC and (reason := standin.missing()):
         pytest.skip(reason)
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "deliberate", "-p", "no:cacheprovider", fault.noticed_by]
+    which = ["-m", "not slow and not gpu", fault.noticed_by]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "deliberate", "-p", "no:cacheprovider", *which]
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     environment = {**os.environ, ENVIRONMENT: fault.name, "PYTHONPATH": paths}
     ran = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True)
