@@ -27,7 +27,7 @@ from clips import Clip, read_number
 from indexes import READERS
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from daemon.database import open_engine
 from daemon.job import MANIFEST
@@ -160,11 +160,13 @@ class Running:
 
 
 class Site:
-    """Folders and a table in which daemons work. `media`: below which sources may be read."""
+    """Folders and a table in which daemons work. `media`: below which sources may be read; `database`: the file of a
+    table in SQLite, which it is where no other `database_url` is given."""
 
-    def __init__(self, root: Path, *media: Path) -> None:
+    def __init__(self, root: Path, *media: Path, database_url: str | None = None) -> None:
         self.root = root
         self.spool, self.store, self.database = root / "spool", root / "store", root / "thumbd.db"
+        self.database_url = database_url or f"sqlite:///{self.database}"
         self.fuses = root / "fuses"
         self.media = media
         self._daemons: list[int] = []
@@ -186,7 +188,7 @@ class Site:
             "store__root": self.store,
             "uploads__root": self.root / "uploads",
             "sources__roots": json.dumps([str(root) for root in self.media]),
-            "database": f"sqlite:///{self.database}",
+            "database": self.database_url,
             "secrets__key_file": self.root / "secrets.key",
             "metrics__listen": f"127.0.0.1:{port}",
             "http__listen": "",
@@ -323,6 +325,9 @@ class Site:
 
     def rows(self, columns: str = "*") -> list[dict[str, Any]]:
         """What the job table holds, beside the daemon; nothing where there is none yet."""
+        if not self.database_url.startswith("sqlite"):
+            wanted = text(f"select {columns} from jobs order by key")
+            return self.ask(lambda c: [dict(row) for row in c.execute(wanted).mappings()])
         if not self.database.exists():
             return []
         # Not read-only: such a reader may take the journal of a writer that just begins for one that was left behind.
@@ -339,7 +344,7 @@ class Site:
 
     def ask(self, question: Callable[[Connection], T]) -> T:
         """One question to the job table, or one change of it, as the command line does."""
-        engine = open_engine(f"sqlite:///{self.database}")
+        engine = open_engine(self.database_url)
         try:
             with engine.begin() as connection:
                 return question(connection)
@@ -349,7 +354,7 @@ class Site:
     def thumbd(self, *arguments: str) -> str:
         """Runs the command beside the daemon; what it printed."""
         environment = dict(os.environ) | {
-            "THUMBD_DATABASE": f"sqlite:///{self.database}",
+            "THUMBD_DATABASE": self.database_url,
             "THUMBD_SPOOL__ROOT": str(self.spool),
         }
         command = [sys.executable, "-P", "-m", "daemon", *arguments]

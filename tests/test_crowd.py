@@ -38,9 +38,9 @@ def taken(daemon: Running) -> int:
 
 
 @pytest.mark.parametrize("jobs", [400, pytest.param(2000, marks=pytest.mark.slow)])
-def test_two_daemons_share_many_jobs(jobs: int, tmp_path: Path, clip_folder: Path) -> None:
+def test_two_daemons_share_many_jobs(jobs: int, database_url: str, tmp_path: Path, clip_folder: Path) -> None:
     clips = [make(BY_NAME[name], clip_folder) for name in ("h264-two-frames", "h264-one-frame", "h264-no-b", "vp8")]
-    site = Site(tmp_path, clip_folder)
+    site = Site(tmp_path, clip_folder, database_url=database_url)
     for n in range(jobs):
         job = {"id": f"n{n}", "source": str(clips[n % 4].path), "outputs": [thumbnail(0, width=80, format="jpeg")]}
         site.drop(job, f"j{n}.json")
@@ -60,11 +60,11 @@ def test_two_daemons_share_many_jobs(jobs: int, tmp_path: Path, clip_folder: Pat
     ("jobs", "kills"), [pytest.param(60, 3, id="some"), pytest.param(500, 10, id="many", marks=pytest.mark.slow)]
 )
 def test_a_daemon_killed_again_and_again_does_every_job_once(
-    jobs: int, kills: int, tmp_path: Path, clip_folder: Path
+    jobs: int, kills: int, database_url: str, tmp_path: Path, clip_folder: Path
 ) -> None:
     chance = random.Random(jobs)
     clips = [make(BY_NAME[name], clip_folder) for name in MIXED]
-    site = Site(tmp_path, clip_folder)
+    site = Site(tmp_path, clip_folder, database_url=database_url)
     for n in range(jobs):
         site.drop(mixed_job(n, clips[n % len(clips)], chance), f"j{n:03}.json")
     for kill in range(kills):
