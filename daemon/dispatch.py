@@ -31,7 +31,8 @@ class Dispatcher:
         self._workers = workers
         self._batches: set[Batch] = set()
         self._adopted: set[asyncio.Task[Failure | None]] = set()
-        self._news = asyncio.Event()  # there may be something to claim
+        self._news = asyncio.Event()  # there may be something to claim, as there may be at the start
+        self._news.set()
         self._looking = asyncio.Lock()
         self._draining = False
 
