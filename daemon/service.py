@@ -38,7 +38,6 @@ T = TypeVar("T")
 _RETRY_AFTER = 10  # seconds, where the daemon takes nothing in
 _BELIEVED = 1.0  # seconds after which a key is looked up again: one that was taken away is good no longer than that
 _LOOK_AGAIN = 1.0  # seconds: another daemon of the table may have ended the job
-ENDED = ("completed", "failed")
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Service:
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:
             known = table.get(connection, org, new.id)
-            if known is not None and not (again and known.report.status == "failed"):
+            if known is not None and not (again and known.status == "failed"):
                 return known, False
             if closed is not None:
                 raise closed
@@ -170,7 +169,7 @@ class Service:
             while True:
                 known = await self.ask(lambda c: table.get(c, org, id))
                 left = until - monotonic()
-                if known is None or known.report.status in ENDED or left <= 0 or self._draining:
+                if known is None or known.is_over or left <= 0 or self._draining:
                     return known
                 self._waiting[news] = known.key
                 with contextlib.suppress(TimeoutError):
@@ -201,7 +200,7 @@ class Service:
         if await self.ask(lambda c: table.cancel(c, org, id)) is None:
             return None
         known = await self.job(org, id)
-        if known is not None and known.report.status in ENDED:
+        if known is not None and known.is_over:
             self.settled(known.key)
         return known
 

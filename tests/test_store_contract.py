@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +70,8 @@ def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tried]:
 
         yield Tried(bucket, look)
     else:
-        if (binary := shutil.which("rclone")) is None:
-            pytest.skip("rclone is not here")
         (tmp_path / "served" / "films").mkdir(parents=True)
-        with rclone(binary, tmp_path / "served") as port:
+        with rclone(tmp_path / "served") as port:
             bucket = Bucket(Place(f"http://127.0.0.1:{port}", "films", "", "us-east-1", KEY, SECRET), tmp_path / "s")
             yield Tried(bucket, lambda: files_in(tmp_path / "served" / "films"))
     asyncio.run(bucket.close())

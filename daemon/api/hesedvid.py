@@ -97,7 +97,7 @@ def router(fit: Fit) -> APIRouter:
             caller.name, _job(video, wanted, fit), via="hesedvid", spending="generations", again=True
         )
         url = _url(service, video, wanted)
-        return both(Generation(jobId=known.report.id, url=url, status=known.report.status))
+        return both(Generation(jobId=known.id, url=url, status=known.status))
 
     @keyed.get("/{org_id}/videos/{public_id}/thumbnail", responses=_problems(403, 404))
     async def best_thumbnail(caller: Caller, service: TheService, org_id: Word, public_id: Word) -> Both[Best]:
@@ -168,7 +168,7 @@ async def _progress(service: Service, caller: Organisation, job_id: str) -> Prog
     if job_id.startswith(_ID):
         known = await service.job(caller.name, job_id)
         if known is not None:
-            return Progress(status=known.report.status, url=await _url_of(service, known))
+            return Progress(status=known.status, url=await _url_of(service, known))
         for made in await service.artifacts_of(caller.name, job_id):
             return Progress(status="completed", url=service.file_url(made.report.path))  # its job is long forgotten
     raise NotFound(f"there is no thumbnail job {job_id!r}")

@@ -26,7 +26,7 @@ PageSize = Annotated[int, Query(ge=1, le=1000)]
 PageToken = Annotated[str | None, Query(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 VideoToken = Annotated[str | None, Query(pattern=NAME)]
 
-_FEW_FILES = 20  # whose URLs are signed sooner than a thread is woken
+_SHORT = 8 << 10  # letters of a report that is read, and its URLs signed, sooner than a thread is woken
 _STATES: dict[Status, tuple[str, ...]] = {
     "pending": (QUEUED,),
     "processing": (RUNNING, PUBLISHING),
@@ -178,8 +178,8 @@ async def _told(service: Service, known: Known | None, id: str = "") -> JobView:
     if known is None:
         raise NotFound(f"there is no job {id!r}")
     # A series of 20,000 pictures has as many URLs to sign: not on the event loop.
-    many = sum(len(output.files) for output in known.report.outputs) > _FEW_FILES
-    return await in_thread(_job_view, service, known) if many else _job_view(service, known)
+    long = len(known.told or "") > _SHORT
+    return await in_thread(_job_view, service, known) if long else _job_view(service, known)
 
 
 def _job_view(service: Service, known: Known) -> JobView:

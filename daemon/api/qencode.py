@@ -29,6 +29,7 @@ from daemon.job import MANIFEST
 from daemon.jobs import errands, table
 from daemon.jobs.row import Known
 from daemon.service import Service
+from daemon.threads import in_thread
 from daemon.times import Time
 
 UPLOADS = "/v1/upload_file"
@@ -103,7 +104,9 @@ def router(teller: Teller) -> APIRouter:
         if not any(found.values()):
             raise BadTaskTokens(f"task_tokens: {_UNKNOWN}")
         at = {"status_url": service.terms.public_url + STATUS}
-        return success(statuses={t: teller.status(*one) | at if one else _NO_TASK for t, one in found.items()})
+        # Long series have many URLs to sign: not on the event loop.
+        told = await in_thread(lambda: {t: teller.status(*one) | at if one else _NO_TASK for t, one in found.items()})
+        return success(statuses=told)
 
     files = APIRouter(route_class=StrictRoute, include_in_schema=False)
 

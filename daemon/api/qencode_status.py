@@ -157,7 +157,7 @@ def _is_of(errand: errands.Known, output: str) -> bool:
 
 def _state(known: Known, owed: Sequence[errands.Known]) -> str:
     """Never one that comes before another that was told: a job that is tried again stays `encoding`."""
-    if known.report.status == "completed":
+    if known.status == "completed":
         over = all(each.state in (DONE, FAILED) for each in owed if each.kind == "delivery")
         return "completed" if over else "saving"
     if known.state == PUBLISHING:
@@ -167,7 +167,7 @@ def _state(known: Known, owed: Sequence[errands.Known]) -> str:
 
 def _percent(known: Known) -> float:
     """Of a task that is not over."""
-    if known.report.status == "completed":
+    if known.status == "completed":
         return 99
     return round(99 * known.pictures_made / known.pictures_in_all, 2) if known.pictures_in_all else 0
 

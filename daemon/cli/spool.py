@@ -36,7 +36,7 @@ def wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
                     progress.update(bars[id], description=f"{names[id]} ({report.status})", completed=1, total=1)
             for known in ask(lambda c: table.latest(c, 1000, (RUNNING, PUBLISHING))) if not progress.disable else ():
                 if known.id in bars:
-                    about = f"{names[known.id]} ({known.report.status})"
+                    about = f"{names[known.id]} ({known.status})"
                     total = known.pictures_in_all or None
                     progress.update(bars[known.id], description=about, completed=known.pictures_made, total=total)
     return [reports[id] for id in names]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Row
@@ -54,7 +55,7 @@ class Publication:
 
 @dataclass(frozen=True)
 class Known:
-    """What the table knows of a job, for those who ask. `job` is its JSON."""
+    """What the table knows of a job, for those who ask. `job` is its JSON, `told` its report's once it is over."""
 
     key: str
     org: str
@@ -67,7 +68,23 @@ class Known:
     pictures_in_all: int
     created_at: float
     job: str
-    report: Report
+    told: str | None
+
+    @property
+    def status(self) -> Status:
+        return STATUS[self.state]
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ENDED
+
+    @cached_property
+    def report(self) -> Report:
+        """Read when it is first asked for: that of a long series takes a while, and not the database thread's."""
+        if self.told is not None:
+            return Report.model_validate_json(self.told)
+        payload = json.loads(self.job).get("payload")
+        return Report(id=self.id, org=self.org, status=self.status, attempt=self.attempt, payload=payload)
 
 
 def held_of(row: Row[Any]) -> Held:
@@ -86,11 +103,6 @@ def held_of(row: Row[Any]) -> Held:
 
 
 def known_of(row: Row[Any]) -> Known:
-    if row.report and row.state in ENDED:
-        report = Report.model_validate_json(row.report)
-    else:
-        payload = json.loads(row.job).get("payload")
-        report = Report(id=row.id, org=row.org, status=STATUS[row.state], attempt=row.token, payload=payload)
     return Known(
         key=row.key,
         org=row.org,
@@ -103,7 +115,7 @@ def known_of(row: Row[Any]) -> Known:
         pictures_in_all=row.pictures_in_all,
         created_at=row.created_at,
         job=row.job,
-        report=report,
+        told=row.report if row.state in ENDED else None,
     )
 
 

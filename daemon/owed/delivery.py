@@ -97,7 +97,7 @@ class Deliveries:
     async def pay(self, errand: Errand) -> str:
         """Delivers all files that it speaks of, each anew. Raises TargetFailure, TargetRefused, StoreFailure."""
         job = await self._database.run(lambda c: table.get_by_key(c, errand.job))
-        if job is None or job.report.status != "completed":
+        if job is None or job.status != "completed":
             raise TargetRefused("there is no job any more that made the files")
         if errand.secret is None:
             raise TargetRefused("its credentials were deleted when the job had failed: submit it anew")
@@ -106,7 +106,7 @@ class Deliveries:
             target = Target.model_validate(errand.target["target"] | credentials)
         except ValidationError:  # whose text holds them
             raise TargetRefused("this version takes no such target") from None
-        files = files_of(job.report, job.destination, errand.target["output"])
+        files = await in_thread(lambda: files_of(job.report, job.destination, errand.target["output"]))
         if not files:
             return "there was nothing to deliver"
         bucket = self._bucket(target)

@@ -17,6 +17,7 @@ from daemon.jobs import errands, table
 from daemon.jobs.errands import Errand
 from daemon.jobs.row import Known
 from daemon.net import FAILED, AddressRefused, Client, Reach, reason_of
+from daemon.threads import in_thread
 
 _PASSING = (408, 425, 429)
 
@@ -46,6 +47,10 @@ SecretOf = Callable[[str], Awaitable[bytes | None]]
 
 async def report_as_json(occasion: Occasion) -> Wording:
     """thumbd's own wording: the report, with a warning for each delivery that failed."""
+    return await in_thread(_report_as_json, occasion)  # one of a long series takes a while
+
+
+def _report_as_json(occasion: Occasion) -> Wording:
     report = occasion.job.report
     failed = [owed for owed in occasion.owed if owed.kind == "delivery" and owed.state == "failed"]
     warnings = [f"delivery to {owed.target['target']['url']} failed: {owed.message}" for owed in failed]
