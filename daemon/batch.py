@@ -12,11 +12,11 @@ import structlog
 from daemon.cache import Reused, reuse
 from daemon.catalogue.artifacts import Origin, recipe
 from daemon.catalogue.videos import Place
-from daemon.errors import Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
+from daemon.errors import BadJob, Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
 from daemon.job import MANIFEST, Job, Output
 from daemon.jobs import lease
 from daemon.jobs.retry import Over, judge
-from daemon.jobs.row import Held, Publication
+from daemon.jobs.row import Held, Publication, failed_report
 from daemon.means import Means
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
@@ -54,7 +54,7 @@ class Batch:
         self._pause = pause
         self._wake = wake
         self._worker = worker
-        self._all = held = claimed.held
+        self.held = held = claimed.held
         self._place = claimed.place
         self._jobs: dict[str, Job] = {}
         self._origin = Origin()
@@ -71,8 +71,8 @@ class Batch:
 
     async def run(self) -> None:
         """From claimed to settled. Raises nothing but cancellation: then the jobs are still held."""
-        self._metrics.batch_jobs.observe(len(self._all))
-        for held in self._all:
+        self._metrics.batch_jobs.observe(len(self.held))
+        for held in self.held:
             self._metrics.queue_duration.observe(held.queued_seconds)
             log.info("claimed", **_who(held), suspect=held.suspect)
         try:
@@ -91,7 +91,13 @@ class Batch:
         sources, place = self._means.sources, self._place
         if isinstance(place, Failure):
             raise place
-        self._jobs = {held.key: Job.read(held.job) for held in self._all}
+        for held in self.held:
+            try:
+                self._jobs[held.key] = Job.read(held.job)
+            except BadJob as bad:  # of another version
+                await self._failed(held, bad)
+        if not self._open:
+            return
         opening = (
             sources.open(place.source, place.roots)
             if place.upload is None
@@ -100,7 +106,7 @@ class Batch:
         async with opening as opened:
             self._origin = Origin(opened.identity, place.revision)
             files = 0
-            for held in self._all:
+            for held in list(self._open.values()):
                 # The files of a task go over the wire at once, and one job's always can.
                 files += len(Task(jobs=(self._jobs[held.key].outputs,)).files)
                 if files > MAX_FILES:
@@ -235,8 +241,10 @@ class Batch:
             self._wake()
 
     def _report(self, held: Held, made: Made | None, failure: Failure | None = None) -> Report:
-        job = self._jobs.get(held.key) or Job.read(held.job)
-        report = report_of(job, held.id, held.token, made, held.destination, failure)
+        if (job := self._jobs.get(held.key)) is not None:
+            report = report_of(job, held.id, held.token, made, held.destination, failure)
+        else:
+            report = Report.model_validate_json(failed_report(held, failure or Failure("it was never read")))
         timings = report.timings.model_copy(update={"queue": round(held.queued_seconds, 6)})
         return report.model_copy(update={"timings": timings})
 

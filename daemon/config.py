@@ -3,6 +3,7 @@ command line see them; `configs/thumbd.toml` shows every key."""
 
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -33,6 +34,10 @@ from daemon.media.choice import Resize
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
+
+_PREFIX = "THUMBD_"
+_NO_SETTINGS = ("CONFIG", "API_KEY", "TEST_POSTGRES")  # of ours, too
+_OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\w+)?")  # what pods get where a service is named thumbd
 
 
 def _check_hosts(said: tuple[str, ...]) -> tuple[str, ...]:
@@ -277,7 +282,7 @@ class Settings(BaseSettings):
     """All of it. Frozen, and checked at the start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="THUMBD_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -323,8 +328,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _check_environment() -> None:
+    """Raises BadSettings where a variable of ours names no setting. (Of one within a section the section says so.)"""
+    for name in os.environ:
+        key = name.removeprefix(_PREFIX)
+        known = key.partition("__")[0].lower() in Settings.model_fields or key in _NO_SETTINGS
+        if name != key and not known and not _OF_KUBERNETES.fullmatch(key):
+            near = get_close_matches(key.partition("__")[0].lower(), Settings.model_fields, n=1)
+            hint = f" (is it {_PREFIX}{near[0].upper()}?)" if near else ""
+            raise BadSettings(f"the environment: {name} names no setting{hint}: configs/thumbd.toml shows them all")
+
+
 def load(path: Path | None) -> Settings:
     """Of the given file, else of THUMBD_CONFIG, and of the environment, which wins. Raises BadSettings."""
+    _check_environment()
     file = path or (Path(said) if (said := os.environ.get("THUMBD_CONFIG")) else None)
     if file is not None and not file.is_file():
         raise BadSettings(f"the configuration {str(file)!r} is not there: give --config a TOML file")

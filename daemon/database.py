@@ -199,6 +199,9 @@ def _savepoint(connection: Connection) -> Iterator[None]:
 
 
 def _is_undone(connection: Connection) -> bool:
-    """SQLite itself undoes a whole transaction where the disk is full or broken: what came before the failure too."""
+    """Whether what came before the failure is gone too: SQLite itself undoes a whole transaction where the disk is full
+    or broken, and a server forgets it with the connection."""
+    if connection.invalidated:
+        return True
     driver = connection.connection.dbapi_connection
     return isinstance(driver, sqlite3.Connection) and not driver.in_transaction

@@ -1,8 +1,9 @@
 """Claims jobs for the workers, keeps their leases, and says how many batches run at once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
 from time import monotonic
 
 import structlog
@@ -55,14 +56,16 @@ class Dispatcher:
 
     async def run(self) -> None:
         """One lane a worker, and a heart that beats for what they hold."""
-        heart = asyncio.create_task(self._heart())
         try:
-            async with asyncio.TaskGroup() as lanes:
-                for worker in self._workers:
-                    lanes.create_task(self._lane(worker))
-            await asyncio.gather(*self._adopted)
+            async with asyncio.TaskGroup() as all_of_it:
+                heart = all_of_it.create_task(self._heart())
+                async with asyncio.TaskGroup() as lanes:
+                    for worker in self._workers:
+                        lanes.create_task(self._lane(worker))
+                await asyncio.gather(*self._adopted)
+                heart.cancel()
         finally:
-            for task in (heart, *self._adopted):
+            for task in self._adopted:
                 task.cancel()
 
     def adopt(self, publication: Publication) -> None:
@@ -105,7 +108,8 @@ class Dispatcher:
             self._news.clear()
             if self.paused or self._draining:
                 return None
-            claimed = await self._means.insist("claim", partial(_claim, self._terms))
+            known = [job.key for batch in self._batches for job in batch.held]
+            claimed = await self._means.insist("claim", partial(_claim, self._terms, known, count()))
             if claimed:
                 self._news.set()
             return claimed
@@ -121,8 +125,10 @@ class Dispatcher:
                 batch.keep_only(held, cancelled)
 
 
-def _claim(terms: Terms, connection: Connection) -> Claimed | None:
-    """The next batch, claimed, found and started in one transaction."""
+def _claim(terms: Terms, known: Sequence[str], tries: Iterator[int], connection: Connection) -> Claimed | None:
+    """The next batch, claimed, found and started in one transaction. `known`: the keys of those that run."""
+    if next(tries) > 0:
+        lease.give_back_unknown(connection, terms.owner, known)
     caps = organisations.caps(connection)
     batches = lease.claim(connection, terms.owner, 1, terms.riders, terms.lease, caps)
     if not batches:

@@ -23,6 +23,7 @@ from pydantic import (
     Strict,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic import JsonValue as Json
@@ -183,7 +184,7 @@ def _read_rate(said: object) -> Fraction:
     if isinstance(said, Fraction):
         return said
     text = said if isinstance(said, str) else str(said) if type(said) in (int, float) else ""
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?|\d{1,9}/0*[1-9]\d{0,5}", text):
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?|\d{1,9}/0*[1-9]\d{0,6}", text):
         raise ValueError(f'frames a second are a number, or text such as "30000/1001", not {str(said)[:40]!r}')
     rate = Fraction(text)
     if not Fraction(1, 1000) <= rate <= MAX_FPS:
@@ -425,11 +426,16 @@ class Job(_Model):
     ttl: Lifetime | None = None
     deliver: Targets = ()
 
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _not_too_many(cls, said: object) -> object:
+        """Before they are read: in 1 MiB there may be a hundred thousand."""
+        if isinstance(said, list | tuple) and not 1 <= len(said) <= MAX_OUTPUTS:
+            raise ValueError(f"must hold 1 to {MAX_OUTPUTS} outputs, not {len(said)}")
+        return said
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        # Counted here and not by the field: there a wrong output would be counted as none, a second complaint.
-        if not 1 <= len(self.outputs) <= MAX_OUTPUTS:
-            raise ValueError(f"outputs must hold 1 to {MAX_OUTPUTS} outputs, not {len(self.outputs)}")
         if self.org == "default" and (self.destination or "").split("/")[0] == "orgs":
             raise ValueError('destination may not lie below "orgs": that is where other organisations are')
         named = tuple(

@@ -10,7 +10,7 @@ from daemon.batch import report_of
 from daemon.build import build_sources, build_worker, terms_of
 from daemon.config import Settings
 from daemon.errors import BadJob, Failure
-from daemon.job import MANIFEST, Job
+from daemon.job import MANIFEST, Job, files_of
 from daemon.owed.promise import refuse_owing
 from daemon.production import Made, Production
 from daemon.report import Report
@@ -38,6 +38,7 @@ async def run_once(
             if destination:
                 store.check_destination(destination)
             _spare_foreign_manifest(store.root / destination / MANIFEST)
+            _spare_source(job, store.root / destination)
             staging = store.stage(name)
             await worker.start()
             production = Production(task, [staging], lambda _, done, in_all: told(done, in_all))
@@ -56,6 +57,16 @@ async def run_once(
             await worker.kill()
         store.staged(name).discard()
     return report
+
+
+def _spare_source(job: Job, folder: Path) -> None:
+    """The picture of `loop.webp` would be called just like it."""
+    source = Path(job.source)
+    if source.exists() and folder.exists() and source.resolve().parent == folder.resolve():
+        name = source.resolve().name
+        for output in job.outputs:
+            if any(files.holds(name) for files in files_of(output)):
+                raise BadJob(f"output {output.name!r} would replace its own source: give --name, or --out")
 
 
 def _spare_foreign_manifest(path: Path) -> None:

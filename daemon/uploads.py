@@ -46,7 +46,8 @@ class Uploads:
         """Raises TooLarge, QuotaExceeded, Overloaded."""
         if length > self.most:
             raise TooLarge(f"an upload has at most {self.most} bytes (setting uploads.max_bytes)")
-        if length + self._least_free > await in_thread(_free, self.root):
+        coming = await self._database.run(uploads.still_coming)  # what others were promised room for
+        if length + coming + self._least_free > await in_thread(_free, self.root):
             raise Overloaded("there is no room for it on the disk now", _LOOK_AGAIN)
         return await self._database.run(
             lambda c: uploads.create(c, org, task, length, about, self._life, self._allowed)

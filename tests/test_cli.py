@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from time import monotonic, sleep
 import numpy as np
 import pytest
 from clips import RECIPES, make, not_a_video, read_number
-from command import called, one_line, thumbd
+from command import THUMBD, called, environment, one_line, thumbd
 from PIL import Image
 from sqlalchemy import Engine
 
@@ -158,6 +159,38 @@ def test_the_table_of_nobody_is_empty(tmp_path: Path) -> None:
         ran = called(tmp_path, *words)
         assert ran.returncode == 1
         assert "there is no job 'x'" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("copy", "options"),
+    [("loop.webp", []), ("film.mp4", ["--clip", "--name", "film", "--duration", "0.2s"])],
+)
+def test_a_source_is_not_replaced_by_its_picture(copy: str, options: list[str], tmp_path: Path, film: Path) -> None:
+    """Elsewhere it may be called like it."""
+    shutil.copy(film, tmp_path / copy)
+    before = (tmp_path / copy).read_bytes()
+    for source in (copy, f"./{copy}", str(tmp_path / copy)):
+        ran = thumbd(tmp_path, "run", source, *options)
+        assert ran.returncode == 1 and "would replace its own source: give --name, or --out" in ran.stderr
+        assert (tmp_path / copy).read_bytes() == before
+    assert thumbd(tmp_path, "run", copy, "--out", "there", *options).returncode == 0
+    assert (tmp_path / "there" / copy).exists()
+
+
+def test_who_waits_where_no_daemon_is_hears_of_it(tmp_path: Path) -> None:
+    """And is told, when he gives up, what goes on."""
+    for folder in ("in", "done", "failed"):
+        (tmp_path / "spool" / folder).mkdir(parents=True)
+    (tmp_path / "job.json").write_text('{"id": "x", "source": "a", "outputs": [{"output": "thumbnail", "at": 1}]}')
+    command = [*THUMBD, "submit", "job.json", "--wait"]
+    settings = environment(THUMBD_SPOOL__ROOT="spool", THUMBD_DATABASE="sqlite:///t.db")
+    running = subprocess.Popen(command, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, text=True)
+    with running, running.stderr as stderr:  # type: ignore[union-attr]
+        said = stderr.readline()
+        assert "no daemon has taken x in yet: is `thumbd serve` running" in said and "wait in spool/in" in said
+        running.send_signal(signal.SIGINT)
+        assert stderr.read() == "thumbd: interrupted: the daemon goes on with x: see `thumbd status`\n"
+    assert running.returncode == 130
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, film: Path) -> None:

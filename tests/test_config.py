@@ -57,6 +57,22 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path, monkeypatch: p
     assert load(other).workers == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("THUMBD_SORCES__ROOTS", "is it THUMBD_SOURCES?"), ("THUMBD_X", "configs/thumbd.toml shows")]
+)
+def test_a_misspelt_variable_is_refused(name: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(BadSettings) as refusal:
+        load(None)
+    assert refusal.value.message.startswith(f"the environment: {name} names no setting") and hint in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP_ADDR"])
+def test_variables_of_a_pod_and_of_the_command_are_no_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"THUMBD_{name}", "tcp://10.0.0.1:8080")
+    load(None)
+
+
 WRONG: list[tuple[str, str]] = [
     ("wokers = 1", "wokers: unknown key"),
     ("[job]\ntimout = 1", "job.timout: unknown key"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from daemon import database
 from daemon.database import BadDatabase, Database, open_engine
@@ -99,6 +99,26 @@ def test_of_many_at_once_only_the_one_that_fails_is_undone(engine: Engine, bad: 
     assert results == [True] * 40
     assert keys(engine) == [f"k{n:02}" for n in range(40)]
     assert sum(base.batches) == 41 and len(base.batches) <= 2
+
+
+def test_a_connection_that_is_lost_is_told_to_all_as_such(engine: Engine) -> None:
+    """Each of them may try again; the next change has a new connection."""
+    base = Held(engine)
+
+    def lose(connection: Connection) -> None:
+        connection.invalidate()
+        raise OperationalError("select", {}, Exception("the server closed the connection"))
+
+    async def some() -> list[Any]:
+        running = [asyncio.create_task(base.run(change)) for change in (add("before"), lose, add("after"))]
+        await asyncio.sleep(0)
+        base.go.set()
+        return await asyncio.gather(*running, return_exceptions=True)
+
+    assert all(isinstance(result, DBAPIError) for result in asyncio.run(some()))
+    assert asyncio.run(base.run(add("again"))) is True
+    base.close()
+    assert keys(engine) == ["again"]
 
 
 def test_no_commit_has_too_many(engine: Engine) -> None:

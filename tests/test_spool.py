@@ -469,7 +469,7 @@ def refusal(root: Path, text: bytes) -> str:
 WRONG = [
     (b'{"source": "a", "outputs": [{"output": "thumbnail", "at": 1, "widht": 3}]}', "outputs[0].widht: unknown key"),
     (b'{"source": "a", "outputs": [{"output": "thumbnail", "at": 1, "width": 9000}]}', "outputs[0].width: "),
-    (b'{"source": "a", "outputs": []}', "outputs must hold 1 to 64 outputs"),
+    (b'{"source": "a", "outputs": []}', "outputs: must hold 1 to 64 outputs"),
     (b'{"outputs": [{"output": "thumbnail", "at": 1}]}', "source: Field required"),
     (b'{"source": "a", "destination": "../b", "outputs": [{"output": "thumbnail", "at": 1}]}', "destination: '..'"),
     (b'{"query": {"source": "a", "format": [{"output": "gif"}]}}', "query.format[0].output: 'gif' is not supported"),

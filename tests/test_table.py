@@ -500,13 +500,28 @@ def test_past_the_point_of_no_return_there_is_only_one_way(ledger: Ledger) -> No
     assert ledger(lease.fail, held, failed(held)) is False
     assert ledger(lease.put_back, held, Again(0, History())) is False
     assert ledger(lease.release, "a") == 0
-    assert ledger(lease.publishing, held, report(held)) == "lost"
+    # Asked once more, for the answer may have been lost on its way.
+    assert ledger(lease.publishing, held, report(held)) == "go"
+    assert ledger(lease.publishing, replace(held, token=held.token + 1), report(held)) == "lost"
     assert ledger.state("k") == PUBLISHING
     assert ledger(lease.complete, publication) is True
     assert ledger(lease.complete, publication) is False
     row = ledger.row("k")
     assert (row.state, row.owner, row.lease_until, row.staging) == (COMPLETED, None, None, None)
     assert row.ended_at == pytest.approx(ledger.clock(), abs=5)
+    assert ledger(lease.publishing, held, report(held)) == "lost"
+
+
+def test_what_an_owner_does_not_know_of_is_given_back(ledger: Ledger) -> None:
+    """The answer to a claim was lost after it was committed."""
+    for key in ("known", "unknown"):
+        ledger.hold(key)
+    ledger.hold("other", owner="b")
+    assert ledger(lease.give_back_unknown, "a", ["known"]) == 1
+    assert [ledger.state(key) for key in ("known", "unknown", "other")] == [RUNNING, QUEUED, RUNNING]
+    assert ledger.row("unknown").owner is None
+    again = ledger.hold_again("c")
+    assert (again.key, again.token, again.history) == ("unknown", 2, History())
 
 
 def test_a_start_is_counted_and_says_what_is_still_held(ledger: Ledger) -> None:

@@ -559,6 +559,20 @@ def test_health_says_ready_and_reflection_is_off(door: Door) -> None:
         assert off.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_who_watches_leaves_room_for_calls(door: Door, made: str) -> None:
+    """No key is needed to watch, and it never ends."""
+    with grpc.insecure_channel(door.address) as channel:
+        asked = health_pb2.HealthCheckRequest(service=SERVICE)
+        watching = [HealthStub(channel).Watch(asked, timeout=60) for _ in range(50)]
+        assert {next(each).status for each in watching} == {health_pb2.HealthCheckResponse.SERVING}
+        with pytest.raises(grpc.RpcError) as full:
+            next(HealthStub(channel).Watch(asked, timeout=60))
+        assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert door.ok("Get", thumbnail_id=made)
+        for each in watching:
+            each.cancel()
+
+
 def test_metrics_count_calls(door: Door, made: str) -> None:
     name = f'thumbd_grpc_requests_total{{code="OK",method="/{SERVICE}/Get"}}'
     before = door.daemon.metrics().get(name, 0)

@@ -160,6 +160,7 @@ async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mappi
         await answering.aclose()
         if answer.status in (412, 416):
             kept.pop("content-length", None)  # of what it says of that
+            headers = {**headers, "Cache-Control": "no-store"}
         return Response(status_code=answer.status, headers={**headers, **kept}, media_type=_type_of(path))
 
     async def body() -> AsyncIterator[bytes]:

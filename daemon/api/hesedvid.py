@@ -26,7 +26,7 @@ B = TypeVar("B", bound=BaseModel)
 Fit = Literal["cover", "pad", "stretch"]
 Side = Annotated[int, Strict(), Field(ge=1, le=4096)]
 Milliseconds = Annotated[int, Strict(), Field(ge=0, le=(1 << 31) - 1)]
-Word = Annotated[str, Path(min_length=1, max_length=100)]
+Word = Annotated[str, Path(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 
 _ID = "thumb_job_"
 _SIGNED = "hesedvid"  # what the mac of a URL is for
@@ -137,7 +137,8 @@ def router(fit: Fit) -> APIRouter:
     )
     async def custom_thumbnail(request: Request, service: TheService, mac: str, public_id: str, name: str) -> Response:
         """A picture, once it is there. No key is needed: nobody guesses such a URL."""
-        video, wanted = await service.video(public_id), _wanted(name)
+        wanted = _wanted(name)
+        video = await service.video(public_id) if wanted is not None and "\0" not in public_id else None
         if video is not None and wanted is not None and service.signer.is_mac(mac, *_signed(video)):
             for made in await service.artifacts_of(video.org, _job_id(video, wanted)):
                 return await file_response(request, service.store, made.report.path, _FOR_EVER)

@@ -44,6 +44,12 @@ def create(connection: Connection, org: str, task: str, length: int, about: str,
     return _upload(connection.execute(made).one())
 
 
+def still_coming(connection: Connection) -> int:
+    """Bytes that were announced and have not been received, of all organisations."""
+    left = select(func.sum(uploads.c.length - uploads.c.received)).where(uploads.c.expires_at > now())
+    return int(connection.execute(left).scalar() or 0)
+
+
 def get(connection: Connection, id: str) -> Upload | None:
     row = connection.execute(select(uploads).where(uploads.c.id == id, uploads.c.expires_at > now())).first()
     return None if row is None else _upload(row)

@@ -1,16 +1,19 @@
 """Jobs through the spool of a daemon: dropped as files, and waited for by their reports."""
 
 from collections.abc import Sequence
-from time import sleep
+from math import inf
+from time import monotonic, sleep
 
 from daemon.cli.asked import Asked
 from daemon.cli.beside import asking
-from daemon.cli.terminal import progress_bars
+from daemon.cli.terminal import INTERRUPTED, errors, fail, progress_bars
 from daemon.config import Settings
 from daemon.errors import BadJob
 from daemon.jobs import table
 from daemon.report import Report
 from daemon.tables import PUBLISHING, RUNNING
+
+_PATIENCE = 3.0  # seconds
 
 
 def drop(settings: Settings, asked: Asked) -> None:
@@ -19,17 +22,33 @@ def drop(settings: Settings, asked: Asked) -> None:
         raise BadJob(f"no spool at {settings.spool.root}: is the daemon of these settings running?")
     temporary = folder / f".{asked.id}.tmp"
     temporary.write_text(asked.job.model_dump_json(exclude_unset=True))
-    temporary.rename(folder / f"{asked.stem}.{asked.id}.json")
+    temporary.rename(folder / _file_of(asked))
+
+
+def _file_of(asked: Asked) -> str:
+    return f"{asked.stem}.{asked.id}.json"
 
 
 def wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
     """Until every job has its report in the spool, showing how far each is."""
+    try:
+        return _wait_for(settings, jobs)
+    except KeyboardInterrupt:
+        ids = " ".join(asked.id for asked in jobs)
+        fail(f"interrupted: the daemon goes on with {ids}: see `thumbd status`", INTERRUPTED)
+
+
+def _wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
     reports: dict[str, Report] = {}
+    unheard_at = monotonic() + _PATIENCE
     names = {asked.id: asked.stem for asked in jobs}
     with progress_bars() as progress, asking(settings) as ask:
         bars = {id: progress.add_task(f"{stem} (waiting)", total=None) for id, stem in names.items()}
         while len(reports) < len(names):
             sleep(0.1)
+            if monotonic() > unheard_at:
+                unheard_at = inf
+                _say_what_is_not_taken_in(settings, jobs)
             for id in names.keys() - reports.keys():
                 if report := _report_file(settings, f"{names[id]}.{id}.{id}.json"):
                     reports[id] = report
@@ -40,6 +59,16 @@ def wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
                     total = known.pictures_in_all or None
                     progress.update(bars[known.id], description=about, completed=known.pictures_made, total=total)
     return [reports[id] for id in names]
+
+
+def _say_what_is_not_taken_in(settings: Settings, jobs: Sequence[Asked]) -> None:
+    folder = settings.spool.root / "in"
+    if lying := [asked.id for asked in jobs if (folder / _file_of(asked)).exists()]:
+        errors.print(
+            f"thumbd: no daemon has taken {' '.join(lying)} in yet: is `thumbd serve` running with these settings, and"
+            f" what does its /readyz say? Until then they wait in {folder}",
+            markup=False,
+        )
 
 
 def _report_file(settings: Settings, name: str) -> Report | None:

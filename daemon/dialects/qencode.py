@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from daemon.errors import BadJob
-from daemon.job import MAX_JOB_BYTES, Job
+from daemon.job import MAX_JOB_BYTES, MAX_OUTPUTS, Job
 
 N = TypeVar("N", int, float)
 
@@ -82,6 +82,8 @@ def read_query(text: bytes, payload: str | None = None) -> Job:
     formats = query["format"]
     if not isinstance(formats, list) or not formats:
         raise BadJob("query.format: must be a list of at least one output")
+    if len(formats) > MAX_OUTPUTS:
+        raise BadJob(f"query.format: holds at most {MAX_OUTPUTS} outputs, not {len(formats)}")
     upscale = _flag(query, "upscale", "query.")
     many = sum(_is_series(f) and str(f.get("sprite", 0)) != "1" for f in formats)
     outputs = [_output(f, f"query.format[{n}]", upscale, only_series=many == 1) for n, f in enumerate(formats)]

@@ -206,7 +206,7 @@ def new_job(
         source=job.source,
         destination=folder_of(job.org) + destination,
         priority=PRIORITIES[job.priority or priority],
-        job=job.model_dump_json(exclude_defaults=True),
+        job=job.model_dump_json(exclude_unset=True),  # a default that was said may keep another one away
         report_to=report_to,
         errands=errands,
     )

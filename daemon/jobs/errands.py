@@ -13,7 +13,7 @@ What is sealed in an errand is gone in the transaction in which the errand, or a
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -256,6 +256,12 @@ def put_back(connection: Connection, errand: Errand, delay: float, message: str 
 def release(connection: Connection, owner: str) -> None:
     """Gives everything that the owner runs back."""
     connection.execute(update(errands).where(errands.c.owner == owner, errands.c.state == RUNNING).values(_anybodys()))
+
+
+def give_back_unknown(connection: Connection, owner: str, known: Collection[str]) -> None:
+    """Gives back what the owner runs without knowing it: the answer to a claim was lost."""
+    mine = update(errands).where(errands.c.owner == owner, errands.c.state == RUNNING, errands.c.key.not_in(known))
+    connection.execute(mine.values(_anybodys()))
 
 
 def take_over(connection: Connection, by: str, gone: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ it still held.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -34,8 +34,7 @@ from daemon.jobs.row import PRIORITIES, Held, Known, Publication, ended, failed_
 from daemon.report import Report
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
-# PostgreSQL's advisory locks: claims, and the beginnings of publications, are made one after the other.
-_CLAIMS_LOCK, _PUBLISHING_LOCK = 0x7468756D, 0x7468756E
+_LOCK = 0x7468756D  # PostgreSQL's advisory lock: claims and beginnings of publications are made one after the other
 _LINE = (jobs.c.key, jobs.c.org, jobs.c.source, jobs.c.priority, jobs.c.run_at, jobs.c.suspect)
 
 
@@ -53,7 +52,7 @@ def claim(
 ) -> list[list[Held]]:
     """Up to `slots` batches for `owner`: in each the job whose turn it is, and up to `riders` queued jobs of the same
     organisation on the same source. A suspect is claimed alone, and only by an owner that runs nothing else."""
-    _one_at_a_time(connection, _CLAIMS_LOCK)
+    _one_at_a_time(connection)
     active = connection.execute(_ACTIVE).all()
     running = Counter(row.org for row in active)
     mine = [row for row in active if row.owner == owner]
@@ -68,8 +67,8 @@ def claim(
             continue  # taken by those who rode along before
         if lead.suspect:
             # It runs with nothing beside it: others wait until it had its turn.
-            if not mine and not batches:
-                batches.append(_take(connection, [lead.key], owner, lease))
+            if not mine and not batches and (held := _take(connection, [lead.key], owner, lease)):
+                batches.append(held)
             break
         keys = [lead.key]
         room = room_for(lead.org, running, caps, riders + 1) - 1
@@ -136,10 +135,14 @@ def heartbeat(
 
 def publishing(connection: Connection, held: Held, report: str) -> Literal["go", "wait", "cancelled", "lost"]:
     """The point of no return. `wait` while another job publishes to the same destination, or inside or around it."""
-    _one_at_a_time(connection, _PUBLISHING_LOCK)
-    mine = connection.execute(_IS_CANCELLED, _as_held(held)).first()
-    if mine is None or mine.cancelled:
-        return "lost" if mine is None else "cancelled"
+    _one_at_a_time(connection)
+    mine = connection.execute(_MINE, _as_held(held)).first()
+    if mine is None or mine.state not in (RUNNING, PUBLISHING):
+        return "lost"
+    if mine.state == PUBLISHING:
+        return "go"  # it was said before, and the answer to that was lost
+    if mine.cancelled:
+        return "cancelled"
     if any(_touches(held.destination, other) for other in connection.execute(_BUSY).scalars()):
         return "wait"
     connection.execute(_PUBLISH, {**_as_held(held), "its_report": report, "its_staging": held.staging})
@@ -184,10 +187,16 @@ def release(connection: Connection, owner: str) -> int:
     """Gives everything that the owner runs back, uncharged; how many jobs. What it publishes is anybody's at once."""
     mine = update(jobs).where(jobs.c.owner == owner)
     connection.execute(mine.where(jobs.c.state == PUBLISHING).values(lease_until=0))
-    values = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
-    given_back = connection.execute(mine.where(jobs.c.state == RUNNING).values(values)).rowcount
+    given_back = connection.execute(mine.where(jobs.c.state == RUNNING).values(_GIVEN_BACK)).rowcount
     errands.release(connection, owner)
     return given_back
+
+
+def give_back_unknown(connection: Connection, owner: str, known: Collection[str]) -> int:
+    """Gives back, uncharged, what the owner runs without knowing it: a claim was committed, and the answer to it was
+    lost. How many jobs."""
+    unknown = update(jobs).where(jobs.c.owner == owner, jobs.c.state == RUNNING, jobs.c.key.not_in(known))
+    return connection.execute(unknown.values(_GIVEN_BACK)).rowcount
 
 
 def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float, policy: Policy) -> TakenOver:
@@ -220,7 +229,7 @@ def take_over(connection: Connection, by: str, gone: Sequence[str], lease: float
 def expire(connection: Connection, key: str) -> tuple[Known, frozenset[str]] | Literal["wait", "gone"]:
     """A completed job some of whose files are to be removed, by one who runs an errand that says so, and those of its
     files that a later job has published since. `wait` while a job publishes there; from now on none will begin to."""
-    _one_at_a_time(connection, _PUBLISHING_LOCK)
+    _one_at_a_time(connection)
     row = connection.execute(select(jobs).where(jobs.c.key == key, jobs.c.state == COMPLETED)).one_or_none()
     if row is None:
         return "gone"
@@ -239,10 +248,10 @@ def expire(connection: Connection, key: str) -> tuple[Known, frozenset[str]] | L
     return known, frozenset(files & taken)
 
 
-def _one_at_a_time(connection: Connection, lock: int) -> None:
+def _one_at_a_time(connection: Connection) -> None:
     """Until the transaction ends; in SQLite there is but one anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(lock)))
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
 
 
 def _as_held(held: Held | Publication) -> dict[str, Any]:
@@ -282,7 +291,8 @@ _TAKE = (
     .returning(jobs, (now() - jobs.c.run_at).label("waited"))
 )
 _START = update(jobs).where(_HOLDS).values(started=True, starts=jobs.c.starts + 1).returning(jobs.c.key)
-_IS_CANCELLED = select(jobs.c.cancelled).where(_HOLDS).with_for_update()
+_GIVEN_BACK = {"state": QUEUED, "owner": None, "lease_until": None, "started": False, "run_at": now()}
+_MINE = select(jobs.c.cancelled, jobs.c.state).where(_HELD).with_for_update()
 _BUSY = select(jobs.c.destination).where(jobs.c.state == PUBLISHING).union_all(errands.expiring())
 _PUBLISH = (
     update(jobs)

@@ -64,7 +64,9 @@ def add(connection: Connection, new: NewJob) -> bool:
         return True
     known = or_(jobs.c.key == new.key, and_(jobs.c.org == new.org, jobs.c.id == new.id))
     found = select(jobs.c.key, jobs.c.reports_to, jobs.c.state).where(known).order_by(jobs.c.key == new.key).limit(1)
-    row = connection.execute(found.with_for_update()).one()
+    row = connection.execute(found.with_for_update()).one_or_none()
+    if row is None:
+        return add(connection, new)  # it was forgotten in between
     if names:
         union = json.dumps(sorted({*json.loads(row.reports_to), *names}))
         also = {"reports_to": union, "report_due": row.state in ENDED}
@@ -184,7 +186,9 @@ def forget(connection: Connection, older_than: float, most: int = 1000) -> int:
         .where(jobs.c.key.not_in(errands.owing_jobs()))
         .limit(most)
     )
-    gone = connection.execute(delete(jobs).where(jobs.c.key.in_(old)).returning(jobs.c.key)).scalars().all()
+    # Its state once more: somebody may just have queued it again.
+    mine = delete(jobs).where(jobs.c.key.in_(old), jobs.c.state.in_(ENDED))
+    gone = connection.execute(mine.returning(jobs.c.key)).scalars().all()
     errands.forget(connection, gone)
     return len(gone)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from time import monotonic
 from typing import Literal, TypeVar
 
@@ -79,6 +80,7 @@ class Runner:
         self._lease = lease
         self._poll = poll
         self._busy: Counter[Kind] = Counter()
+        self._held: set[str] = set()  # the keys of those that were claimed and are not settled
         self._attempts: dict[tuple[str, int], asyncio.Future[str | None]] = {}  # that go on
         self._news = asyncio.Event()
         self._draining = False
@@ -109,7 +111,16 @@ class Runner:
 
     async def _claim(self) -> list[Errand]:
         room = {kind: trade.at_once - self._busy[kind] for kind, trade in self._trades.items()}
-        return await self._insist(lambda c: errands.claim(c, self._owner, room, self._lease))
+        known, tries = list(self._held), count()
+
+        def claim(connection: Connection) -> list[Errand]:
+            if next(tries) > 0:
+                errands.give_back_unknown(connection, self._owner, known)
+            return errands.claim(connection, self._owner, room, self._lease)
+
+        claimed = await self._insist(claim)
+        self._held.update(errand.key for errand in claimed)
+        return claimed
 
     async def _pay(self, errand: Errand) -> None:
         """One errand as one story. Raises nothing but cancellation: then it is still held."""
@@ -119,6 +130,7 @@ class Runner:
             self._tell(errand, outcome, monotonic() - begun, reason)
         finally:
             self._busy[errand.kind] -= 1
+            self._held.discard(errand.key)
             self._news.set()  # there is room again, and there may be what waited for it
 
     async def _attempt(self, errand: Errand) -> "str | Failure | Later | None":

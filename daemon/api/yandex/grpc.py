@@ -6,7 +6,8 @@ from time import monotonic
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
 from daemon.api.access import bearer
@@ -17,6 +18,7 @@ from daemon.metrics import Metrics
 
 MAX_MESSAGE = 1 << 20  # bytes of a request
 _MOST_AT_ONCE = 1000  # calls
+_MOST_WATCHERS = 50  # of the health service
 _GRACE = 2.0  # seconds for calls that run, when the rest of the daemon has stopped
 _IDLE_MS = 600_000
 _OPTIONS = (
@@ -29,6 +31,7 @@ _OPTIONS = (
 _CODES = {kind.value[0]: kind for kind in grpc.StatusCode}
 _DETAILS = "grpc-status-details-bin"
 _Context = grpc.aio.ServicerContext[Message, Message]
+_Watching = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
 _Handler = Callable[[Message, _Context], Awaitable[Message]]
 
 
@@ -39,7 +42,7 @@ class Rpc:
         self._thumbnails = thumbnails
         self._metrics = metrics
         self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_AT_ONCE)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service, calls in SERVICES.items():
             handlers: dict[str, grpc.RpcMethodHandler[Message, Message]] = {
@@ -61,7 +64,7 @@ class Rpc:
 
     async def set_ready(self, ready: bool) -> None:
         """What the health service says, of the server and of each service."""
-        status = health_pb2.HealthCheckResponse
+        status = HealthCheckResponse
         for service in ("", *SERVICES):
             await self._health.set(service, status.SERVING if ready else status.NOT_SERVING)
 
@@ -91,6 +94,23 @@ class Rpc:
                 self._metrics.grpc_duration.labels(call.name).observe(monotonic() - begun)
 
         return handle
+
+
+class _Health(health.aio.HealthServicer):
+    """Who watches needs no key and never ends: the calls of all others must have room beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watchers = 0
+
+    async def Watch(self, request: HealthCheckRequest, context: _Watching) -> None:
+        if self._watchers >= _MOST_WATCHERS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_WATCHERS} are watching already")
+        self._watchers += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watchers -= 1
 
 
 def _texts(context: _Context) -> dict[str, str]:
