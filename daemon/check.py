@@ -54,7 +54,12 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     say("workers", True, f"{settings.worker_processes} x {settings.worker_threads} threads on {cores()} cores")
     if settings.store.url:
         say("store.url", *await _bucket(settings.store))
-    for name, root in (("store.root", settings.store.root), ("spool.root", settings.spool.root)):
+    folders = {
+        "store.root": settings.store.root,
+        "spool.root": settings.spool.root,
+        "uploads.root": settings.uploads.root,
+    }
+    for name, root in folders.items():
         try:
             Folder(root).check()
             say(name, True, f"{root.resolve()} takes files, {Folder(root).free_bytes() >> 20} MiB free")
@@ -71,6 +76,9 @@ async def check_machine(settings: Settings, console: Console) -> bool:
     except Failure as failure:
         say("database", False, failure.message)
     say("http.listen", *await _door(settings.http))
+    for name, listen in (("metrics.listen", settings.metrics.listen), ("grpc.listen", settings.grpc.listen)):
+        if listen:
+            say(name, *await _listener(listen, settings.metrics.listen))
     roots = settings.sources.roots
     for root in roots:
         say("sources", root.is_dir(), str(root) if root.is_dir() else f"{root} is not there")
@@ -107,6 +115,25 @@ async def _door(http: HttpSettings) -> tuple[bool, str]:
             return True, f"{found}; a daemon listens there now"
         return False, f"{http.listen}: {error.strerror}: give another host:port"
     return True, found
+
+
+async def _listener(listen: str, metrics: str) -> tuple[bool, str]:
+    """Whether one can listen there, or a daemon does already: its probes say that it is one."""
+    try:
+        listening_socket(listen).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and await _has_probes(metrics):
+            return True, f"{listen}; a daemon is running there now"
+        return False, f"{listen}: {error.strerror}: give another host:port"
+    return True, listen
+
+
+async def _has_probes(listen: str) -> bool:
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=DOOR_SECONDS) as client:
+            return "ok" in (await client.get(f"http://{listen}/livez")).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
+        return False
 
 
 async def _is_thumbd(listen: str) -> bool:

@@ -36,6 +36,7 @@ from daemon.ulid import new_ulid
 T = TypeVar("T")
 
 _RETRY_AFTER = 10  # seconds, where the daemon takes nothing in
+_PAGE_LETTERS = 4 << 20  # of the reports of a page of jobs, where it has more than one
 _BELIEVED = 1.0  # seconds after which a key is looked up again: one that was taken away is good no longer than that
 _LOOK_AGAIN = 1.0  # seconds: another daemon of the table may have ended the job
 
@@ -191,9 +192,10 @@ class Service:
         for news in self._waiting:
             news.set()
 
-    async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> list[Known]:
-        """An organisation's jobs, the newest first: those that are older than the one with the key `before`."""
-        return await self.ask(lambda c: table.latest(c, most, states, org=org, before=before))
+    async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> tuple[list[Known], bool]:
+        """A page of an organisation's jobs, the newest first: those that are older than the one with the key `before`;
+        and whether there are more."""
+        return await self.ask(lambda c: table.page(c, most, _PAGE_LETTERS, states, org, before))
 
     async def cancel(self, org: str, id: str) -> Known | None:
         """Ends a job that waits, and asks one that runs to end; None where there is none."""

@@ -1,5 +1,6 @@
 """A whole daemon: whatever is asked of it, it answers in one line, stays alive, and leaves nothing behind."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from harness import CRASHING, Running, Site, thumbnail, until
 
 from daemon.job import MANIFEST
 from daemon.jobs import table
+from daemon.jobs.table import NewJob
 
 # Says when each publication begins and ends, and lets it last a while. Few files may be open.
 WATCHED = """
@@ -65,6 +67,22 @@ def long_job(clip: Clip, count: int = 3000, **keys: Any) -> dict[str, Any]:
 
 def is_running(site: Site, id: str) -> bool:
     return any(row["id"] == id and row["state"] == "running" and row["started"] for row in site.rows())
+
+
+def test_a_stored_job_that_cannot_be_read_fails_alone(tmp_path: Path, clip: Clip) -> None:
+    """As one of a later version, put back by its daemon. It shares its pass with one that is well."""
+    site = Site(tmp_path, clip.path.parent)
+    text = {"well": job_of(clip.path, thumbnail(1)), "newer": job_of(clip.path, {"output": "hologram"})}
+    for id, job in text.items():
+        new = NewJob(id, "default", id, str(clip.path), id, 1, json.dumps(job))
+        assert site.ask(lambda c, new=new: table.add(c, new))
+    with site.daemon() as daemon:
+        until(lambda: [row["state"] for row in site.rows()] == ["failed", "completed"], "both are over")
+        assert daemon.is_ready()
+    newer, well = (site.ask(lambda c, key=key: table.get_by_key(c, key)) for key in ("newer", "well"))
+    assert "hologram" in newer.report.error.message
+    assert well.report.attempt == 1
+    site.check_published(well.report)
 
 
 # What is wrong with sources.

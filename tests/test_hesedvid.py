@@ -17,9 +17,11 @@ import pytest
 from clips import RECIPES, Clip, make
 from harness import Running, Site, free_port, until
 from PIL import Image
+from sqlalchemy import delete
 
 from daemon.catalogue import organisations, videos
 from daemon.database import open_engine
+from daemon.tables import jobs
 
 pytestmark = pytest.mark.daemons
 
@@ -177,7 +179,9 @@ def test_the_same_picture_again_is_there_at_once_and_costs_nothing(door: Door) -
         wanted = {"width": 64, "height": 64, "timestampMs": 100}
         first = client.post(url, json=wanted).json()
         completed(client, first["jobId"])
-        for _ in range(3):
+        for turn in range(3):
+            if turn == 2:  # the picture stays when its job is long forgotten
+                door.site.ask(lambda c: c.execute(delete(jobs).where(jobs.c.id == first["jobId"])))
             again = client.post(url, json=wanted).json()
             assert (again["jobId"], again["url"], again["status"]) == (first["jobId"], first["url"], "completed")
     with open_engine(f"sqlite:///{door.site.database}").begin() as connection:

@@ -828,6 +828,28 @@ def test_the_newest_are_listed_first(ledger: Ledger) -> None:
     assert [known.key for known in ledger(table.latest, 9, (QUEUED,))] == ["k2", "k1"]
 
 
+def test_a_page_ends_where_its_reports_are_long(ledger: Ledger) -> None:
+    for key in ("k1", "k2", "k3"):
+        ledger.add(key, org="one")
+    ledger.add("k4", org="two")
+    for key in ("k2", "k3"):
+        ledger(table.cancel, "one", key)
+    length = len(ledger(table.get_by_key, "k3").told)
+
+    def page(most: int, letters: int, states: tuple[str, ...] = (), before: str | None = None) -> tuple[str, bool]:
+        found, more = ledger(table.page, most, letters, states, "one", before)
+        return " ".join(known.key for known in found), more
+
+    assert page(9, 2 * length) == ("k3 k2 k1", False)
+    assert page(3, 2 * length) == ("k3 k2 k1", False)
+    assert page(2, 2 * length) == ("k3 k2", True)
+    assert page(9, 2 * length - 1) == ("k3", True)
+    assert page(9, 0) == ("k3", True)
+    assert page(9, 0, before="k3") == ("k2", True)
+    assert page(9, 0, before="k2") == ("k1", False)
+    assert page(9, 0, (QUEUED,)) == ("k1", False)
+
+
 def test_what_is_known_of_a_job(ledger: Ledger) -> None:
     ledger.add("k", id="poster", org="one")
     known = ledger(table.get, "one", "poster")

@@ -93,6 +93,8 @@ def router(fit: Fit) -> APIRouter:
     ) -> Both[Generation]:
         """Has a picture made, unless there is one. Its URL is good as soon as the job is completed."""
         video = await _video(service, caller, org_id, public_id)
+        if await service.artifacts_of(caller.name, id := _job_id(video, wanted)):  # its job may be long forgotten
+            return both(Generation(jobId=id, url=_url(service, video, wanted), status="completed"))
         known = await service.submit(
             caller.name, _job(video, wanted, fit), via="hesedvid", spending="generations", again=True
         )

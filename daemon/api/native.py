@@ -120,13 +120,11 @@ async def list_jobs(
     page_size: PageSize = 100,
     page_token: PageToken = None,
 ) -> JobPage:
-    """The organisation's jobs."""
+    """The organisation's jobs. A page may have fewer than `page_size` though another one follows."""
     states = _STATES[state] if state else ()
-    jobs = await service.jobs(caller.name, states, page_token, page_size + 1)
-    more = len(jobs) > page_size
-    shown = jobs[:page_size]
-    views = await in_thread(lambda: [_job_view(service, known) for known in shown])
-    return JobPage(jobs=views, next_page_token=shown[-1].key if more else None)
+    jobs, more = await service.jobs(caller.name, states, page_token, page_size)
+    views = await in_thread(lambda: [_job_view(service, known) for known in jobs])
+    return JobPage(jobs=views, next_page_token=jobs[-1].key if more else None)
 
 
 @router.get("/jobs/{id}", responses=_problems(404))

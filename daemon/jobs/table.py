@@ -2,7 +2,7 @@
 by `Database.run`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -121,10 +121,28 @@ def get_by_key(connection: Connection, key: str) -> Known | None:
     return None if row is None else known_of(row)
 
 
-def latest(
-    connection: Connection, most: int, states: Sequence[str] = (), org: str | None = None, before: str | None = None
-) -> list[Known]:
-    """The newest jobs first: of an organisation where one is named, older than the one with the key `before`."""
+def latest(connection: Connection, most: int, states: Sequence[str] = ()) -> list[Known]:
+    """The newest jobs, the newest first."""
+    return list(_newest_first(connection, most, states))
+
+
+def page(
+    connection: Connection, most: int, letters: int, states: Sequence[str], org: str, before: str | None
+) -> tuple[list[Known], bool]:
+    """The newest jobs of an organisation, older than the one with the key `before`, and whether there are more. It ends
+    before their reports have more than so many letters, but has a job."""
+    found: list[Known] = []
+    for known in _newest_first(connection, most + 1, states, org, before):
+        letters -= len(known.told or "")
+        if found and (len(found) == most or letters < 0):
+            return found, True
+        found.append(known)
+    return found, False
+
+
+def _newest_first(
+    connection: Connection, most: int, states: Sequence[str], org: str | None = None, before: str | None = None
+) -> Iterator[Known]:
     chosen = select(jobs, now().label("waited")).order_by(jobs.c.key.desc()).limit(most)
     if org is not None:
         chosen = chosen.where(jobs.c.org == org)
@@ -132,7 +150,8 @@ def latest(
         chosen = chosen.where(jobs.c.key < before)
     if states:
         chosen = chosen.where(jobs.c.state.in_(states))
-    return [known_of(row) for row in connection.execute(chosen)]
+    with connection.execute(chosen, execution_options={"yield_per": 20}) as rows:  # whoever asks may have enough
+        yield from map(known_of, rows)
 
 
 def counts(connection: Connection) -> dict[str, int]:
