@@ -64,7 +64,7 @@ async def check_machine(settings: Settings, console: Console) -> bool:
             Folder(root).check()
             say(name, True, f"{root.resolve()} takes files, {Folder(root).free_bytes() >> 20} MiB free")
         except Failure as failure:
-            say(name, False, f"{root}: {failure.message}")
+            say(name, False, failure.message)
     try:
         engine = open_engine(settings.database)
         with engine.connect() as connection:

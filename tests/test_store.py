@@ -470,7 +470,7 @@ def test_a_full_disk_is_found_by_checking(small_disk: Path) -> None:
     store = Folder(small_disk)
     store.check()
     (small_disk / "rest").write_bytes(bytes(store.free_bytes()))
-    with pytest.raises(StoreFailure, match="writing to the store failed: No space left on device"):
+    with pytest.raises(StoreFailure, match=r"writing to .* failed: No space left on device"):
         store.check()
     assert os.listdir(small_disk) == ["rest"]
     (small_disk / "rest").unlink()
@@ -536,7 +536,7 @@ def test_writes_go_on_where_the_system_stopped(store: Folder, monkeypatch: pytes
 
 def test_a_root_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreFailure, match="writing to the store failed: Not a directory"):
+    with pytest.raises(StoreFailure, match=r"writing to .*store failed: Not a directory"):
         Folder(tmp_path / "file" / "store").check()
     with pytest.raises(StoreFailure, match="making a staging folder failed: Not a directory"):
         Folder(tmp_path / "file" / "store").stage(NAME)

@@ -3,8 +3,11 @@ the times at which files expire."""
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from daemon.errors import BadJob
 from daemon.job import Job, Output
@@ -12,6 +15,8 @@ from daemon.jobs.errands import Event, NewErrand
 from daemon.owed.secrets import BadKey
 from daemon.target import Target
 from daemon.ulid import new_ulid
+
+M = TypeVar("M", bound=BaseModel)
 
 _ENDS: tuple[Event, ...] = ("completed", "failed")
 _ALL: tuple[Event, ...] = ("queued", *_ENDS)
@@ -30,8 +35,9 @@ class Promise:
     def of(self, job: Job, dialect: str = "") -> tuple[Job, tuple[NewErrand, ...]]:
         """The job without it, and the errands. Raises BadJob where this daemon does not do such a thing."""
         errands = (*self._callbacks(job, dialect), *self._deliveries(job), *self._expiries(job))
-        outputs = tuple(output.model_copy(update={"deliver": (), "ttl": None}) for output in job.outputs)
-        return job.model_copy(update={"outputs": outputs, "callback_url": None, "deliver": (), "ttl": None}), errands
+        owing: dict[str, Any] = {"deliver": (), "ttl": None}
+        bare = _less(job, {**owing, "callback_url": None})
+        return bare.model_copy(update={"outputs": tuple(_less(output, owing) for output in job.outputs)}), errands
 
     def _callbacks(self, job: Job, dialect: str) -> Iterator[NewErrand]:
         if job.callback_url is None:
@@ -67,6 +73,13 @@ class Promise:
                 together[float(ttl.value)].append(output.name)
         for seconds, names in together.items():
             yield NewErrand(new_ulid(), "expiry", "completed", {"outputs": names}, delay=seconds)
+
+
+def _less(model: M, owing: Mapping[str, Any]) -> M:
+    """As if these were never said."""
+    bare = model.model_copy(update=owing)
+    bare.model_fields_set.difference_update(owing)
+    return bare
 
 
 def refuse_owing(job: Job) -> None:

@@ -324,7 +324,9 @@ class Folder:
 
     def check(self) -> None:
         """Raises StoreFailure unless the folder is there, or can be made, and takes files."""
-        with _store_failures("writing to the store"):
+        with _store_failures(f"writing to {self.root}"):
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreFailure(f"{self.root} is no folder: name another one, or move it away")
             self.root.mkdir(parents=True, exist_ok=True)
             probe = self.root / f".probe-{os.getpid()}"
             try:
