@@ -4,18 +4,21 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
 from sqlalchemy.exc import DBAPIError
 
 from daemon.catalogue import operations, qencode
 from daemon.catalogue.thumbnails import unknown
 from daemon.darkroom import Darkroom
 from daemon.database import Database
-from daemon.errors import StoreFailure
+from daemon.errors import Failure, StoreFailure
 from daemon.intake.spool import Spool
 from daemon.jobs import table
 from daemon.store.protocol import Store
 from daemon.threads import in_thread
 from daemon.uploads import Uploads
+
+log = structlog.get_logger()
 
 _TOGETHER = 500  # thumbnails
 
@@ -48,7 +51,7 @@ class Sweeper:
             await in_thread(self.store.sweep, over)
 
     async def all_that_is_old(self) -> None:
-        with contextlib.suppress(DBAPIError, OSError):
+        try:
             await in_thread(self.spool.forget_reports, self.keep.reports)
             while await self.database.run(lambda c: table.forget(c, self.keep.jobs)):
                 pass
@@ -57,6 +60,8 @@ class Sweeper:
             await self._pictures()
             await self.database.run(partial(qencode.forget, unstarted=self.keep.unstarted, started=self.keep.jobs))
             await self.uploads.sweep()
+        except (DBAPIError, OSError, Failure) as error:
+            log.warning("the sweep was broken off, and comes again", reason=str(error))
 
     async def _pictures(self) -> None:
         """Of thumbnails that are no more."""
