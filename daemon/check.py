@@ -111,7 +111,7 @@ async def _door(http: HttpSettings) -> tuple[bool, str]:
     try:
         listening_socket(http.listen).close()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and await _is_thumbd(http.listen):
+        if error.errno == errno.EADDRINUSE and await _answers(f"http://{http.listen}/openapi.json", _is_ours):
             return True, f"{found}; a daemon listens there now"
         return False, f"{http.listen}: {error.strerror}: give another host:port"
     return True, found
@@ -122,25 +122,21 @@ async def _listener(listen: str, metrics: str) -> tuple[bool, str]:
     try:
         listening_socket(listen).close()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and await _has_probes(metrics):
+        if error.errno == errno.EADDRINUSE and await _answers(f"http://{metrics}/livez", lambda said: "ok" in said):
             return True, f"{listen}; a daemon is running there now"
         return False, f"{listen}: {error.strerror}: give another host:port"
     return True, listen
 
 
-async def _has_probes(listen: str) -> bool:
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=DOOR_SECONDS) as client:
-            return "ok" in (await client.get(f"http://{listen}/livez")).json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError):
-        return False
+def _is_ours(document: Any) -> bool:
+    return bool(document["info"]["title"] == "thumbd")
 
 
-async def _is_thumbd(listen: str) -> bool:
+async def _answers(url: str, rightly: Callable[[Any], bool]) -> bool:
+    """Whether the JSON that is there is what a daemon would say."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=DOOR_SECONDS) as client:
-            document = (await client.get(f"http://{listen}/openapi.json")).json()
-        return bool(document["info"]["title"] == "thumbd")
+            return rightly((await client.get(url)).json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
         return False
 

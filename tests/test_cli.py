@@ -126,14 +126,14 @@ def test_the_schema_is_one(tmp_path: Path) -> None:
 
 
 def test_check_says_what_works_and_what_does_not(tmp_path: Path) -> None:
-    (tmp_path / "good.toml").write_text('http.listen = "127.0.0.1:0"\nhttp.public_url = "https://thumbs.example/"\n')
+    # Ports that nobody else can have: other tests have daemons at the usual ones.
+    free = "".join(f'{door}.listen = "127.0.0.1:0"\n' for door in ("http", "metrics", "grpc"))
+    (tmp_path / "good.toml").write_text(f'{free}http.public_url = "https://thumbs.example/"\n')
     fine = called(tmp_path, "check", "--config", "good.toml")
     assert fine.returncode == 0, fine.stdout
     assert "FAIL" not in fine.stdout
     assert "clients find it at https://thumbs.example (" in fine.stdout
-    (tmp_path / "bad.toml").write_text(
-        'device = "cuda:0"\nhttp.listen = "127.0.0.1:0"\n[store]\nroot = "/proc/nowhere"\n'
-    )
+    (tmp_path / "bad.toml").write_text(f'device = "cuda:0"\n{free}[store]\nroot = "/proc/nowhere"\n')
     bad = called(tmp_path, "check", "--config", "bad.toml")
     assert bad.returncode == 1
     failed = [line.split()[1] for line in bad.stdout.splitlines() if line.startswith("FAIL")]
@@ -144,12 +144,14 @@ def test_check_says_whether_the_api_can_listen_and_who_may_ask(tmp_path: Path) -
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         taken = f"127.0.0.1:{other.getsockname()[1]}"
-        (tmp_path / "a.toml").write_text(f'http.listen = "{taken}"\n')
+        doors = ("http.listen", "metrics.listen", "grpc.listen")
+        (tmp_path / "a.toml").write_text("".join(f'{door} = "{taken}"\n' for door in doors))
         assert called(tmp_path, "org", "add", "acme").returncode == 0
         ran = called(tmp_path, "check", "--config", "a.toml")
     assert ran.returncode == 1
     lines = {line.split()[1]: line for line in ran.stdout.splitlines() if line.startswith(("ok", "FAIL"))}
-    assert lines["http.listen"].startswith("FAIL") and f"{taken}: Address already in use" in lines["http.listen"]
+    for door in doors:
+        assert lines[door].startswith("FAIL") and f"{taken}: Address already in use" in lines[door]
     assert lines["orgs"].endswith(" 1 with 1 API keys")
 
 
