@@ -45,6 +45,7 @@ from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import lease
+from daemon.jobs.row import Dues
 from daemon.lookout import Health, Lookout
 from daemon.means import Means
 from daemon.metrics import Metrics
@@ -241,15 +242,19 @@ class Daemon:
         await in_thread(self._database.close)
         self._spool.close()
 
-    def _accepted(self) -> None:
+    def _accepted(self, owing: bool) -> None:
         self._dispatcher.wake()
-        self._errands.wake()
+        if owing:
+            self._errands.wake()
 
-    def _settled(self, key: str) -> None:
-        if self._service is not None:  # first: somebody may be waiting for it
+    def _settled(self, key: str, dues: Dues) -> None:
+        """Wakes nobody for nothing: what they would ask keeps those from the table who have work there."""
+        if self._service is not None:
             self._service.settled(key)
-        self._inbox.settled()
-        self._errands.wake()
+        if dues.reports:
+            self._inbox.settled()
+        if dues.errands:
+            self._errands.wake()
 
     async def _qencode_callback(self, occasion: Occasion) -> Wording:
         assert self._service is not None  # noqa: S101  it is there before any errand is run

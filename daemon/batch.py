@@ -229,10 +229,10 @@ class Batch:
         verdict = judge(held.history, failure, alone=alone, policy=means.policy)
         if isinstance(verdict, Over):
             report = self._report(held, made, verdict.failure).model_dump_json()
-            still = await means.insist("fail", lambda c: lease.fail(c, held, report))
+            dues = await means.insist("fail", lambda c: lease.fail(c, held, report))
             self._over(held, "failed", failure)
-            if still:
-                means.settled(held.key)
+            if dues:
+                means.settled(held.key, dues)
         else:
             again = verdict
             await means.insist("put_back", lambda c: lease.put_back(c, held, again))

@@ -17,7 +17,7 @@ from daemon.database import Database
 from daemon.errors import BadJob, Failure, StoreFailure
 from daemon.jobs import lease
 from daemon.jobs.retry import Policy
-from daemon.jobs.row import Held, Publication
+from daemon.jobs.row import Dues, Held, Publication
 from daemon.metrics import Metrics
 from daemon.report import Report
 from daemon.sources import Sources
@@ -47,7 +47,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Means:
-    """Table, store and sources, and the terms on which they are used. `settled` hears the key of a job that ended."""
+    """Table, store and sources, and the terms on which they are used. `settled` hears the key of a job that ended, and
+    what it owes."""
 
     database: Database
     store: Store
@@ -55,7 +56,7 @@ class Means:
     metrics: Metrics
     policy: Policy
     terms: Terms
-    settled: Callable[[str], None]
+    settled: Callable[[str, Dues], None]
 
     async def insist(self, op: str, change: Callable[[Connection], T]) -> T:
         """A change of the job table, timed. Waits for a database that cannot be reached just now."""
@@ -92,12 +93,12 @@ class Means:
                 refused = bad
                 break
         if refused is None:
-            ended = await self.insist("complete", lambda c: _complete(c, publication))
+            dues = await self.insist("complete", lambda c: _complete(c, publication))
         else:
-            ended = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
+            dues = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
             await in_thread(self.store.staged(publication.staging).discard)
-        if ended:
-            self.settled(publication.key)
+        if dues:
+            self.settled(publication.key, dues)
         return refused
 
 
@@ -106,16 +107,16 @@ def _publish(store: Store, publication: Publication) -> None:
     store.publish(publication.staging, publication.destination)
 
 
-def _complete(connection: Connection, publication: Publication) -> bool:
-    if ended := lease.complete(connection, publication):
+def _complete(connection: Connection, publication: Publication) -> Dues | None:
+    if dues := lease.complete(connection, publication):
         artifacts.show(connection, publication.key)
-    return ended
+    return dues
 
 
-def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
-    if ended := lease.withdraw(connection, publication, failure):
+def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> Dues | None:
+    if dues := lease.withdraw(connection, publication, failure):
         artifacts.withdraw(connection, publication.key)
-    return ended
+    return dues
 
 
 def _begin(held: Held, report: Report, origin: Origin, recipes: Sequence[str | None], connection: Connection) -> str:

@@ -52,7 +52,8 @@ class Terms:
 
 
 class Service:
-    """One for all doors. `accepted` is called when there are new jobs; `closed` says why none are taken in, or None."""
+    """One for all doors. `accepted` hears of new jobs, and whether they owe something at once; `closed` says why
+    none are taken in, or None."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Service:
         metrics: Metrics,
         terms: Terms,
         promise: Promise,
-        accepted: Callable[[], None],
+        accepted: Callable[[bool], None],
         closed: Callable[[], str | None],
     ) -> None:
         self.store = store
@@ -156,7 +157,7 @@ class Service:
         known, is_new = await self._counting(spending, accept)
         if is_new:
             self.metrics.jobs_submitted.labels(via).inc()
-            self._accepted()
+            self._accepted(new.owes_at_once)
         if known is None:
             raise Overloaded("the job was removed while it was taken in", retry_after=1)
         return known

@@ -406,7 +406,7 @@ class AtWork:
         self.spool = Spool(root, owner, settle_seconds=0.2)
         self.database = Database(open_engine(f"sqlite:///{root}/jobs.db"))
         self.metrics = Metrics()
-        self.inbox = Inbox(self.spool, self.database, self.metrics, 0.05, lambda: None, PROMISE)
+        self.inbox = Inbox(self.spool, self.database, self.metrics, 0.05, lambda owing: None, PROMISE)
 
     async def run(self, change: Callable[..., Any]) -> Any:
         return await self.database.run(change)

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import Connection, Engine, Row, insert, select, text, update
 
 from daemon.database import open_engine
-from daemon.errors import Cancelled, DecodeFailed
+from daemon.errors import Cancelled, DecodeFailed, Failure
 from daemon.jobs import lease, row, table
 from daemon.jobs.retry import Again, History, Policy
-from daemon.jobs.row import Held, Publication
+from daemon.jobs.row import Dues, Held, Publication
 from daemon.jobs.table import NewJob
 from daemon.report import Report
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
@@ -463,9 +463,9 @@ def test_whoever_lost_a_job_changes_nothing(ledger: Ledger) -> None:
     before = ledger.row("k")
     assert ledger(lease.start, [old]) == []
     assert ledger(lease.publishing, old, report(old)) == "lost"
-    assert ledger(lease.fail, old, failed(old)) is False
+    assert ledger(lease.fail, old, failed(old)) is None
     assert ledger(lease.put_back, old, Again(0, History())) is False
-    assert ledger(lease.complete, Publication(old.key, old.token, old.staging, old.destination)) is False
+    assert ledger(lease.complete, Publication(old.key, old.token, old.staging, old.destination)) is None
     assert ledger(lease.heartbeat, "a", LEASE, {"k": (5, 5)}) == (set(), set())
     assert ledger(lease.release, "a") == 0
     assert ledger.row("k") == before
@@ -487,9 +487,9 @@ def test_what_is_over_is_not_held_any_more(ledger: Ledger, end: str) -> None:
             ledger(lease.release, "a")
     before = ledger.row("k")
     assert ledger(lease.publishing, held, report(held)) == "lost"
-    assert ledger(lease.fail, held, failed(held)) is False
+    assert ledger(lease.fail, held, failed(held)) is None
     assert ledger(lease.put_back, held, Again(0, History())) is False
-    assert ledger(lease.complete, Publication(held.key, held.token, held.staging, held.destination)) is False
+    assert ledger(lease.complete, Publication(held.key, held.token, held.staging, held.destination)) is None
     assert ledger(lease.start, [held]) == []
     assert ledger.row("k") == before
 
@@ -497,15 +497,15 @@ def test_what_is_over_is_not_held_any_more(ledger: Ledger, end: str) -> None:
 def test_past_the_point_of_no_return_there_is_only_one_way(ledger: Ledger) -> None:
     held = ledger.hold("k")
     publication = ledger.publish(held)
-    assert ledger(lease.fail, held, failed(held)) is False
+    assert ledger(lease.fail, held, failed(held)) is None
     assert ledger(lease.put_back, held, Again(0, History())) is False
     assert ledger(lease.release, "a") == 0
     # Asked once more, for the answer may have been lost on its way.
     assert ledger(lease.publishing, held, report(held)) == "go"
     assert ledger(lease.publishing, replace(held, token=held.token + 1), report(held)) == "lost"
     assert ledger.state("k") == PUBLISHING
-    assert ledger(lease.complete, publication) is True
-    assert ledger(lease.complete, publication) is False
+    assert ledger(lease.complete, publication)
+    assert ledger(lease.complete, publication) is None
     row = ledger.row("k")
     assert (row.state, row.owner, row.lease_until, row.staging) == (COMPLETED, None, None, None)
     assert row.ended_at == pytest.approx(ledger.clock(), abs=5)
@@ -666,7 +666,7 @@ def test_a_publication_is_handed_to_whoever_takes_over(ledger: Ledger) -> None:
     assert ledger(lease.take_over, "b", ["a"], LEASE, POLICY).publications == (publication,)
     assert (ledger.row("k").owner, ledger.state("k")) == ("b", PUBLISHING)
     assert ledger(lease.take_over, "c", ["a"], LEASE, POLICY).publications == ()
-    assert ledger(lease.complete, publication) is True
+    assert ledger(lease.complete, publication)
 
 
 def test_two_that_take_over_at_once_share_nothing(ledger: Ledger) -> None:
@@ -711,7 +711,7 @@ def test_a_running_job_is_asked_to_stop(ledger: Ledger) -> None:
     assert ledger(table.cancel, None, "k") == RUNNING
     assert ledger.state("k") == RUNNING
     assert ledger(lease.heartbeat, "a", LEASE, {}) == ({"k"}, {"k"})
-    assert ledger(lease.fail, held, failed(held)) is True
+    assert ledger(lease.fail, held, failed(held))
 
 
 @pytest.mark.parametrize("meanwhile", ["nothing", "put back", "released", "taken over"])
@@ -729,7 +729,16 @@ def test_a_job_that_was_cancelled_is_never_completed(ledger: Ledger, meanwhile: 
     if meanwhile != "nothing":
         held = ledger.hold_again()
     assert ledger(lease.publishing, held, report(held)) == "cancelled"
-    assert ledger(lease.fail, held, failed(held)) is True
+    assert ledger(lease.fail, held, failed(held))
+
+
+@pytest.mark.parametrize("report_to", [None, "k.json"])
+def test_whoever_ends_a_job_hears_whether_a_report_is_due(ledger: Ledger, report_to: str | None) -> None:
+    due = Dues(reports=report_to is not None, errands=False)
+    assert ledger(lease.complete, ledger.publish(ledger.hold("done", report_to=report_to))) == due
+    held = ledger.hold("bad", report_to=report_to)
+    assert ledger(lease.fail, held, failed(held)) == due
+    assert ledger(lease.withdraw, ledger.publish(ledger.hold("late", report_to=report_to)), Failure("no")) == due
 
 
 def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:
@@ -744,7 +753,7 @@ def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:
 def test_a_publication_cannot_be_cancelled(ledger: Ledger) -> None:
     publication = ledger.publish(ledger.hold("k"))
     assert ledger(table.cancel, None, "k") == PUBLISHING
-    assert ledger(lease.complete, publication) is True
+    assert ledger(lease.complete, publication)
 
 
 def test_a_failed_job_can_be_run_again_as_if_it_were_new(ledger: Ledger) -> None:

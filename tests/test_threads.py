@@ -56,7 +56,7 @@ def test_an_inbox_that_is_woken_and_cancelled_at_once_ends(tmp_path: Path, turns
     database = Database(open_engine(f"sqlite:///{tmp_path / 'thumbd.db'}"))
     spool = Spool(tmp_path / "spool", "me", 0)
     spool.open()
-    inbox = Inbox(spool, database, Metrics(), 1000, lambda: None, PROMISE)
+    inbox = Inbox(spool, database, Metrics(), 1000, lambda owing: None, PROMISE)
     inbox.paused = "it has nothing to do but wait"
 
     async def wake_and_cancel() -> None:

@@ -33,7 +33,8 @@ _PRIORITY_OF = {folder: priority for priority, folder in FOLDERS.items()}
 
 
 class Inbox:
-    """Brings jobs from the spool to the table, and their reports back. `accepted` is called when there are new ones."""
+    """Brings jobs from the spool to the table, and their reports back. `accepted` hears of new ones, and whether they
+    may owe something at once."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Inbox:
         database: Database,
         metrics: Metrics,
         scan_seconds: float,
-        accepted: Callable[[], None],
+        accepted: Callable[[bool], None],
         promise: Promise,
     ) -> None:
         self._spool = spool
@@ -134,7 +135,7 @@ class Inbox:
                 over(gone, lock)
         if taken.queued or taken.failed or taken.publications or names:
             log.info("took over", owners=len(names), queued=taken.queued, publishing=len(taken.publications))
-            self._accepted()
+            self._accepted(True)
             self._due.set()
         return list(taken.publications)
 
@@ -157,7 +158,7 @@ class Inbox:
         """Raises what came in the way of the first that could not be accepted, after all were tried."""
         outcomes = await asyncio.gather(*map(self._accept, claimed), return_exceptions=True)
         if claimed:
-            self._accepted()
+            self._accepted(True)
         for outcome in outcomes:
             if outcome is not None:
                 raise outcome

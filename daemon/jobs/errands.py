@@ -111,16 +111,17 @@ def add(connection: Connection, job: str, org: str, owing: Sequence[NewErrand]) 
         )
 
 
-def job_ended(connection: Connection, job: str, state: str) -> None:
-    """Wakes what is owed now; of a job that failed nothing sealed is left."""
+def job_ended(connection: Connection, job: str, state: str) -> bool:
+    """Wakes what is owed now; of a job that failed nothing sealed is left. Whether the job has errands at all."""
     if connection.execute(_ANY, {"its_job": job}).first() is None:
-        return  # as most do
+        return False  # as most do
     mine = update(errands).where(errands.c.job == job, errands.c.state == DORMANT)
     if state == COMPLETED:
         connection.execute(mine.where(errands.c.kind == "delivery").values(state=DUE, due_at=now()))
     else:
         connection.execute(mine.where(errands.c.secret.is_not(None)).values(secret=None))
     _wake_the_rest(connection, job)
+    return True
 
 
 def _wake_the_rest(connection: Connection, job: str) -> None:

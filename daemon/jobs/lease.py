@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import (
     Connection,
     Float,
+    Update,
     and_,
     bindparam,
     func,
@@ -30,7 +31,18 @@ from daemon.errors import Failure
 from daemon.jobs import errands
 from daemon.jobs.fairness import Candidate, in_turn, room_for
 from daemon.jobs.retry import Again, Over, Policy, judge_lost
-from daemon.jobs.row import PRIORITIES, Held, Known, Publication, ended, failed_report, held_of, known_of, queued_again
+from daemon.jobs.row import (
+    PRIORITIES,
+    Dues,
+    Held,
+    Known,
+    Publication,
+    ended,
+    failed_report,
+    held_of,
+    known_of,
+    queued_again,
+)
 from daemon.report import Report
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
 
@@ -149,33 +161,30 @@ def publishing(connection: Connection, held: Held, report: str) -> Literal["go",
     return "go"
 
 
-def complete(connection: Connection, publication: Publication) -> bool:
-    """The outputs are where they belong. False where somebody else said so before."""
-    if not connection.execute(_COMPLETE, _as_held(publication)).rowcount:
-        return False
-    errands.job_ended(connection, publication.key, COMPLETED)
-    return True
+def complete(connection: Connection, publication: Publication) -> Dues | None:
+    """The outputs are where they belong. None where somebody else said so before."""
+    return _end(connection, _COMPLETE, publication, COMPLETED)
 
 
-def withdraw(connection: Connection, publication: Publication, failure: Failure) -> bool:
-    """The outputs can never be where they belong. False where somebody else said so before."""
+def withdraw(connection: Connection, publication: Publication, failure: Failure) -> Dues | None:
+    """The outputs can never be where they belong. None where somebody else said so before."""
     mine = _as_held(publication)
     row = connection.execute(select(jobs, now().label("waited")).where(_PUBLISHES), mine).one_or_none()
     if row is None:
-        return False
+        return None
     values = {"state": FAILED, "staging": None, "report": failed_report(held_of(row), failure), **ended()}
-    connection.execute(update(jobs).where(_PUBLISHES).values(values), mine)
-    errands.job_ended(connection, publication.key, FAILED)
-    return True
+    return _end(connection, update(jobs).where(_PUBLISHES).values(values), publication, FAILED)
 
 
-def fail(connection: Connection, held: Held, report: str) -> bool:
-    """The job failed for good. False where it is not held any more."""
+def fail(connection: Connection, held: Held, report: str) -> Dues | None:
+    """The job failed for good. None where it is not held any more."""
     values = {"state": FAILED, "report": report, **ended()}
-    if not connection.execute(update(jobs).where(_HOLDS).values(values), _as_held(held)).rowcount:
-        return False
-    errands.job_ended(connection, held.key, FAILED)
-    return True
+    return _end(connection, update(jobs).where(_HOLDS).values(values), held, FAILED)
+
+
+def _end(connection: Connection, change: Update, held: Held | Publication, state: str) -> Dues | None:
+    row = connection.execute(change.returning(jobs.c.report_due), _as_held(held)).one_or_none()
+    return None if row is None else Dues(row.report_due, errands.job_ended(connection, held.key, state))
 
 
 def put_back(connection: Connection, held: Held, verdict: Again) -> bool:

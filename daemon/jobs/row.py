@@ -54,6 +54,14 @@ class Publication:
 
 
 @dataclass(frozen=True)
+class Dues:
+    """What a job that has just ended owes: reports to the spool, and whether it has errands."""
+
+    reports: bool
+    errands: bool
+
+
+@dataclass(frozen=True)
 class Known:
     """What the table knows of a job, for those who ask. `job` is its JSON, `told` its report's once it is over."""
 

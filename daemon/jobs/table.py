@@ -33,6 +33,10 @@ class NewJob:
     report_to: str | None = None
     errands: tuple[NewErrand, ...] = ()
 
+    @property
+    def owes_at_once(self) -> bool:
+        return any(errand.event == QUEUED for errand in self.errands)
+
 
 @dataclass(frozen=True)
 class Owed:
