@@ -45,7 +45,7 @@ from daemon.health import health_app
 from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import lease
-from daemon.jobs.row import Dues
+from daemon.jobs.row import Settled
 from daemon.lookout import Health, Lookout
 from daemon.means import Means
 from daemon.metrics import Metrics
@@ -247,13 +247,13 @@ class Daemon:
         if owing:
             self._errands.wake()
 
-    def _settled(self, key: str, dues: Dues) -> None:
+    def _settled(self, settled: Settled) -> None:
         """Wakes nobody for nothing: what they would ask keeps those from the table who have work there."""
         if self._service is not None:
-            self._service.settled(key)
-        if dues.reports:
+            self._service.settled(settled.job)
+        if settled.reports:
             self._inbox.settled()
-        if dues.errands:
+        if settled.errands:
             self._errands.wake()
 
     async def _qencode_callback(self, occasion: Occasion) -> Wording:

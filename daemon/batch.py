@@ -229,10 +229,10 @@ class Batch:
         verdict = judge(held.history, failure, alone=alone, policy=means.policy)
         if isinstance(verdict, Over):
             report = self._report(held, made, verdict.failure).model_dump_json()
-            dues = await means.insist("fail", lambda c: lease.fail(c, held, report))
+            settled = await means.insist("fail", lambda c: lease.fail(c, held, report))
             self._over(held, "failed", failure)
-            if dues:
-                means.settled(held.key, dues)
+            if settled:
+                means.settled(settled)
         else:
             again = verdict
             await means.insist("put_back", lambda c: lease.put_back(c, held, again))

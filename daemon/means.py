@@ -17,7 +17,7 @@ from daemon.database import Database
 from daemon.errors import BadJob, Failure, StoreFailure
 from daemon.jobs import lease
 from daemon.jobs.retry import Policy
-from daemon.jobs.row import Dues, Held, Publication
+from daemon.jobs.row import Held, Publication, Settled
 from daemon.metrics import Metrics
 from daemon.report import Report
 from daemon.sources import Sources
@@ -47,8 +47,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Means:
-    """Table, store and sources, and the terms on which they are used. `settled` hears the key of a job that ended, and
-    what it owes."""
+    """Table, store and sources, and the terms on which they are used. `settled` hears of a job that ended, and what
+    it owes."""
 
     database: Database
     store: Store
@@ -56,7 +56,7 @@ class Means:
     metrics: Metrics
     policy: Policy
     terms: Terms
-    settled: Callable[[str, Dues], None]
+    settled: Callable[[Settled], None]
 
     async def insist(self, op: str, change: Callable[[Connection], T]) -> T:
         """A change of the job table, timed. Waits for a database that cannot be reached just now."""
@@ -93,12 +93,12 @@ class Means:
                 refused = bad
                 break
         if refused is None:
-            dues = await self.insist("complete", lambda c: _complete(c, publication))
+            settled = await self.insist("complete", lambda c: _complete(c, publication))
         else:
-            dues = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
+            settled = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
             await in_thread(self.store.staged(publication.staging).discard)
-        if dues:
-            self.settled(publication.key, dues)
+        if settled:
+            self.settled(settled)
         return refused
 
 
@@ -107,16 +107,16 @@ def _publish(store: Store, publication: Publication) -> None:
     store.publish(publication.staging, publication.destination)
 
 
-def _complete(connection: Connection, publication: Publication) -> Dues | None:
-    if dues := lease.complete(connection, publication):
+def _complete(connection: Connection, publication: Publication) -> Settled | None:
+    if settled := lease.complete(connection, publication):
         artifacts.show(connection, publication.key)
-    return dues
+    return settled
 
 
-def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> Dues | None:
-    if dues := lease.withdraw(connection, publication, failure):
+def _withdraw(connection: Connection, publication: Publication, failure: Failure) -> Settled | None:
+    if settled := lease.withdraw(connection, publication, failure):
         artifacts.withdraw(connection, publication.key)
-    return dues
+    return settled
 
 
 def _begin(held: Held, report: Report, origin: Origin, recipes: Sequence[str | None], connection: Connection) -> str:

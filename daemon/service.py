@@ -51,6 +51,21 @@ class Terms:
     quotas: Mapping[str, int]
 
 
+class _Waiting:
+    """Somebody who waits for the end of the job with this key; None while it is being looked up."""
+
+    def __init__(self) -> None:
+        self.key: str | None = None
+        self.ended: Known | None = None
+        self.news = asyncio.Event()
+
+    def hear(self, known: Known) -> None:
+        if self.key == known.key:
+            self.ended = known
+        if self.key in (known.key, None):
+            self.news.set()
+
+
 class Service:
     """One for all doors. `accepted` hears of new jobs, and whether they owe something at once; `closed` says why
     none are taken in, or None."""
@@ -78,7 +93,7 @@ class Service:
         self._promise = promise
         self._accepted = accepted
         self._closed = closed
-        self._waiting: dict[asyncio.Event, str | None] = {}  # for the job with this key; None: it is being looked up
+        self._waiting: set[_Waiting] = set()
         self._callers: dict[str, tuple[float, Organisation]] = {}  # until when a key is believed, and whose it is
         self._draining = False
 
@@ -139,20 +154,21 @@ class Service:
         closed = self.refusal()
 
         def accept(connection: Connection) -> tuple[Known | None, bool]:
-            known = table.get(connection, org, new.id)
-            if known is not None and not (again and known.status == "failed"):
-                return known, False
-            if closed is not None:
-                raise closed
+            known = table.add(connection, new) if closed is None else None
             if known is not None:
-                table.retry(connection, org, new.id)
-            elif not table.add(connection, new):
-                return table.get(connection, org, new.id), False  # another daemon of the table was first
-            else:
                 also(connection, new.id)
+            else:
+                known = table.get(connection, org, new.id)
+                anew = again and known is not None and known.status == "failed"
+                if closed is not None and (known is None or anew):
+                    raise closed
+                if not anew:
+                    return known, False
+                table.retry(connection, org, new.id)
+                known = table.get(connection, org, new.id)
             if spending is not None:  # last: a refusal undoes all of it
                 quotas.spend(connection, org, spending, self.terms.quotas[spending])
-            return table.get(connection, org, new.id), True
+            return known, True
 
         known, is_new = await self._counting(spending, accept)
         if is_new:
@@ -165,33 +181,34 @@ class Service:
     async def job(self, org: str, id: str, wait: float = 0.0) -> Known | None:
         """What became of a job: at once where it is over, else within `wait` seconds. None where there is none."""
         until = monotonic() + wait
-        news = asyncio.Event()
-        self._waiting[news] = None
+        waiting = _Waiting()
+        self._waiting.add(waiting)
         try:
             while True:
                 known = await self.ask(lambda c: table.get(c, org, id))
                 left = until - monotonic()
                 if known is None or known.is_over or left <= 0 or self._draining:
                     return known
-                self._waiting[news] = known.key
+                waiting.key = known.key
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _LOOK_AGAIN)):
-                        await news.wait()
-                news.clear()
+                        await waiting.news.wait()
+                if waiting.ended is not None:
+                    return waiting.ended
+                waiting.news.clear()
         finally:
-            del self._waiting[news]
+            self._waiting.remove(waiting)
 
-    def settled(self, key: str) -> None:
-        """A job ended: whoever waits for it may look."""
-        for news, awaited in self._waiting.items():
-            if awaited in (key, None):
-                news.set()
+    def settled(self, known: Known) -> None:
+        """A job ended: whoever waits for it hears of it."""
+        for waiting in self._waiting:
+            waiting.hear(known)
 
     def drain(self) -> None:
         """From now on nobody waits: the daemon is stopping, and they hear what is known."""
         self._draining = True
-        for news in self._waiting:
-            news.set()
+        for waiting in self._waiting:
+            waiting.news.set()
 
     async def jobs(self, org: str, states: Sequence[str], before: str | None, most: int) -> tuple[list[Known], bool]:
         """A page of an organisation's jobs, the newest first: those that are older than the one with the key `before`;
@@ -204,7 +221,7 @@ class Service:
             return None
         known = await self.job(org, id)
         if known is not None and known.is_over:
-            self.settled(known.key)
+            self.settled(known)
         return known
 
     # Videos.

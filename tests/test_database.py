@@ -45,7 +45,7 @@ class Held(Database):
 
 def add(key: str) -> Any:
     job = NewJob(key=key, org="one", id=key, source="/film", destination=key, priority=1, job="{}")
-    return lambda connection: table.add(connection, job)
+    return lambda connection: table.add(connection, job) is not None
 
 
 def fail(connection: Connection) -> None:

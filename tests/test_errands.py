@@ -14,7 +14,7 @@ from daemon.errors import Failure
 from daemon.jobs import errands, lease, table
 from daemon.jobs.errands import Errand, NewErrand
 from daemon.jobs.retry import Policy
-from daemon.jobs.row import Dues, Held, Publication
+from daemon.jobs.row import Held, Publication
 from daemon.jobs.table import NewJob
 from daemon.report import OutputReport, Report
 from daemon.tables import errands as rows
@@ -127,7 +127,8 @@ def test_nothing_is_due_before_its_event(ledger: Ledger) -> None:
 def test_whoever_ends_a_job_hears_whether_it_has_errands(ledger: Ledger) -> None:
     for n, owed in enumerate([(), (owing("c"),)]):
         publication = ledger.publish(ledger.hold(f"done{n}", *owed))
-        assert ledger(lease.complete, publication) == Dues(reports=False, errands=bool(owed))
+        settled = ledger(lease.complete, publication)
+        assert settled is not None and settled.errands == bool(owed)
 
 
 def test_a_job_that_completes_owes_what_goes_with_it(ledger: Ledger) -> None:

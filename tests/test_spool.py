@@ -515,7 +515,7 @@ def test_a_job_that_the_table_did_not_take_is_tried_again(root: Path, monkeypatc
     failures = [OperationalError("insert", {}, Exception("database or disk is full")) for _ in range(3)]
     real = table.add
 
-    def add(*arguments: Any) -> bool:
+    def add(*arguments: Any) -> Known | None:
         if failures:
             raise failures.pop()
         return real(*arguments)

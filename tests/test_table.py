@@ -17,7 +17,7 @@ from daemon.database import open_engine
 from daemon.errors import Cancelled, DecodeFailed, Failure
 from daemon.jobs import lease, row, table
 from daemon.jobs.retry import Again, History, Policy
-from daemon.jobs.row import Dues, Held, Publication
+from daemon.jobs.row import Held, Publication, Settled
 from daemon.jobs.table import NewJob
 from daemon.report import Report
 from daemon.tables import COMPLETED, FAILED, PUBLISHING, QUEUED, RUNNING, jobs, now
@@ -42,7 +42,7 @@ class Ledger:
             return verb(connection, *args, **kwargs)
 
     def add(self, key: str, org: str = "default", **more: Any) -> bool:
-        return self(table.add, new(key, org, **more))
+        return self(table.add, new(key, org, **more)) is not None
 
     def add_many(self, count: int, org: str, source: str | None = None, run_at: float = 0.0) -> None:
         """Queued jobs, quickly; each on a source of its own unless one is given."""
@@ -734,11 +734,16 @@ def test_a_job_that_was_cancelled_is_never_completed(ledger: Ledger, meanwhile: 
 
 @pytest.mark.parametrize("report_to", [None, "k.json"])
 def test_whoever_ends_a_job_hears_whether_a_report_is_due(ledger: Ledger, report_to: str | None) -> None:
-    due = Dues(reports=report_to is not None, errands=False)
-    assert ledger(lease.complete, ledger.publish(ledger.hold("done", report_to=report_to))) == due
+    def settled(key: str) -> Settled:
+        known = ledger(table.get, None, key)
+        assert known is not None
+        return Settled(known, reports=report_to is not None, errands=False)
+
+    assert ledger(lease.complete, ledger.publish(ledger.hold("done", report_to=report_to))) == settled("done")
     held = ledger.hold("bad", report_to=report_to)
-    assert ledger(lease.fail, held, failed(held)) == due
-    assert ledger(lease.withdraw, ledger.publish(ledger.hold("late", report_to=report_to)), Failure("no")) == due
+    assert ledger(lease.fail, held, failed(held)) == settled("bad")
+    publication = ledger.publish(ledger.hold("late", report_to=report_to))
+    assert ledger(lease.withdraw, publication, Failure("no")) == settled("late")
 
 
 def test_what_is_over_stays_as_it_is(ledger: Ledger) -> None:

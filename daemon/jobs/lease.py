@@ -15,7 +15,6 @@ from typing import Any, Literal
 from sqlalchemy import (
     Connection,
     Float,
-    Update,
     and_,
     bindparam,
     func,
@@ -26,6 +25,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from daemon.errors import Failure
 from daemon.jobs import errands
@@ -33,10 +33,10 @@ from daemon.jobs.fairness import Candidate, in_turn, room_for
 from daemon.jobs.retry import Again, Over, Policy, judge_lost
 from daemon.jobs.row import (
     PRIORITIES,
-    Dues,
     Held,
     Known,
     Publication,
+    Settled,
     ended,
     failed_report,
     held_of,
@@ -161,30 +161,32 @@ def publishing(connection: Connection, held: Held, report: str) -> Literal["go",
     return "go"
 
 
-def complete(connection: Connection, publication: Publication) -> Dues | None:
+def complete(connection: Connection, publication: Publication) -> Settled | None:
     """The outputs are where they belong. None where somebody else said so before."""
-    return _end(connection, _COMPLETE, publication, COMPLETED)
+    return _end(connection, _COMPLETE, publication)
 
 
-def withdraw(connection: Connection, publication: Publication, failure: Failure) -> Dues | None:
+def withdraw(connection: Connection, publication: Publication, failure: Failure) -> Settled | None:
     """The outputs can never be where they belong. None where somebody else said so before."""
     mine = _as_held(publication)
     row = connection.execute(select(jobs, now().label("waited")).where(_PUBLISHES), mine).one_or_none()
     if row is None:
         return None
     values = {"state": FAILED, "staging": None, "report": failed_report(held_of(row), failure), **ended()}
-    return _end(connection, update(jobs).where(_PUBLISHES).values(values), publication, FAILED)
+    return _end(connection, update(jobs).where(_PUBLISHES).values(values).returning(jobs), publication)
 
 
-def fail(connection: Connection, held: Held, report: str) -> Dues | None:
+def fail(connection: Connection, held: Held, report: str) -> Settled | None:
     """The job failed for good. None where it is not held any more."""
     values = {"state": FAILED, "report": report, **ended()}
-    return _end(connection, update(jobs).where(_HOLDS).values(values), held, FAILED)
+    return _end(connection, update(jobs).where(_HOLDS).values(values).returning(jobs), held)
 
 
-def _end(connection: Connection, change: Update, held: Held | Publication, state: str) -> Dues | None:
-    row = connection.execute(change.returning(jobs.c.report_due), _as_held(held)).one_or_none()
-    return None if row is None else Dues(row.report_due, errands.job_ended(connection, held.key, state))
+def _end(connection: Connection, change: ReturningUpdate[Any], held: Held | Publication) -> Settled | None:
+    row = connection.execute(change, _as_held(held)).one_or_none()
+    if row is None:
+        return None
+    return Settled(known_of(row), row.report_due, errands.job_ended(connection, row.key, row.state))
 
 
 def put_back(connection: Connection, held: Held, verdict: Again) -> bool:
@@ -308,4 +310,4 @@ _PUBLISH = (
     .where(_HOLDS)
     .values(state=PUBLISHING, report=bindparam("its_report"), staging=bindparam("its_staging"))
 )
-_COMPLETE = update(jobs).where(_PUBLISHES).values(state=COMPLETED, staging=None, **ended())
+_COMPLETE = update(jobs).where(_PUBLISHES).values(state=COMPLETED, staging=None, **ended()).returning(jobs)

@@ -54,14 +54,6 @@ class Publication:
 
 
 @dataclass(frozen=True)
-class Dues:
-    """What a job that has just ended owes: reports to the spool, and whether it has errands."""
-
-    reports: bool
-    errands: bool
-
-
-@dataclass(frozen=True)
 class Known:
     """What the table knows of a job, for those who ask. `job` is its JSON, `told` its report's once it is over."""
 
@@ -93,6 +85,15 @@ class Known:
             return Report.model_validate_json(self.told)
         payload = json.loads(self.job).get("payload")
         return Report(id=self.id, org=self.org, status=self.status, attempt=self.attempt, payload=payload)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A job that has just ended, and what it may owe now: `reports` to the spool, and `errands`."""
+
+    job: Known
+    reports: bool
+    errands: bool
 
 
 def held_of(row: Row[Any]) -> Held:

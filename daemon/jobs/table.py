@@ -49,8 +49,8 @@ class Owed:
     names: tuple[str, ...]
 
 
-def add(connection: Connection, new: NewJob) -> bool:
-    """Takes a job in; False where it is known already (same key, or same id of the same organisation). Then its report
+def add(connection: Connection, new: NewJob) -> Known | None:
+    """Takes a job in; None where it is known already (same key, or same id of the same organisation). Then its report
     goes to the new name too."""
     names = [new.report_to] if new.report_to else []
     values = {
@@ -63,9 +63,9 @@ def add(connection: Connection, new: NewJob) -> bool:
         "job": new.job,
         "reports_to": json.dumps(names),
     }
-    if connection.execute(_insertion(connection.dialect.name), values).first():
+    if (taken := connection.execute(_insertion(connection.dialect.name), values).one_or_none()) is not None:
         errands.add(connection, new.key, new.org, new.errands)
-        return True
+        return known_of(taken)
     known = or_(jobs.c.key == new.key, and_(jobs.c.org == new.org, jobs.c.id == new.id))
     found = select(jobs.c.key, jobs.c.reports_to, jobs.c.state).where(known).order_by(jobs.c.key == new.key).limit(1)
     row = connection.execute(found.with_for_update()).one_or_none()
@@ -75,7 +75,7 @@ def add(connection: Connection, new: NewJob) -> bool:
         union = json.dumps(sorted({*json.loads(row.reports_to), *names}))
         also = {"reports_to": union, "report_due": row.state in ENDED}
         connection.execute(update(jobs).where(jobs.c.key == row.key).values(also))
-    return False
+    return None
 
 
 @cache
@@ -84,7 +84,7 @@ def _insertion(dialect: str) -> Any:
     given = ("key", "org", "id", "source", "destination", "priority", "job", "reports_to")
     taken: dict[str, Any] = {name: bindparam(name) for name in given}
     values = {**taken, "state": QUEUED, "created_at": now(), "run_at": now()}
-    return insert.values(values).on_conflict_do_nothing().returning(jobs.c.key)
+    return insert.values(values).on_conflict_do_nothing().returning(jobs)
 
 
 def cancel(connection: Connection, org: str | None, id: str) -> str | None:
