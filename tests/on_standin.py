@@ -32,9 +32,11 @@ from daemon.job import Job
 from daemon.media import cuda, nvidia
 from daemon.media.cpu import CpuDevice
 from daemon.media.cuda import Cuda, LargeJpeg
-from daemon.media.demux import Demuxer, Facts, measure
+from daemon.media.demux import Demuxer
 from daemon.media.device import CardLost, Device
 from daemon.media.encode import encode
+from daemon.media.facts import Facts
+from daemon.media.measure import measure
 from daemon.media.nvdec import Capability, Pool, Session, capabilities
 from daemon.media.plan import How, Instant, Run, plan
 from daemon.media.reading import Shown

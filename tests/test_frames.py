@@ -22,8 +22,10 @@ from clips import RECIPES, Clip, Recipe, read_number
 from daemon.errors import AtPastEnd, DecodeFailed, NotAVideo
 from daemon.media.colour import colour_of
 from daemon.media.cpu import CpuDevice
-from daemon.media.demux import Demuxer, Facts, measure
+from daemon.media.demux import Demuxer
 from daemon.media.device import Frame
+from daemon.media.facts import Facts
+from daemon.media.measure import measure
 from daemon.media.plan import How, Instant, Run, plan
 from daemon.media.source import FileSource
 from daemon.media.stamps import time_of_frame

@@ -28,8 +28,9 @@ from PIL import Image
 from daemon.job import Job
 from daemon.media.clip import crf, even
 from daemon.media.cpu import CpuDevice
-from daemon.media.demux import Demuxer, measure
+from daemon.media.demux import Demuxer
 from daemon.media.geometry import Layout
+from daemon.media.measure import measure
 from daemon.media.moving import MovingMaker
 from daemon.media.plan import Instant, Run
 from daemon.media.render import Rendering

@@ -17,7 +17,8 @@ from clips import RECIPES, draw, make, read_number
 from PIL import Image
 from rendering import Rendered, render
 
-from daemon.media.demux import Demuxer, measure, most_wanted
+from daemon.media.demux import Demuxer, most_wanted
+from daemon.media.measure import measure
 from daemon.media.source import FileSource
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}

@@ -2,7 +2,10 @@
 
     source.py     read_at, and an opening of it that libavformat can read
     container.py  what packets are read from: a container, or a file of pictures
-    demux.py      containers: packets, seeking, when the video begins and ends
+    formats.py    which files libavformat is let open, and what is said of those that it cannot
+    demux.py      containers: packets and seeking
+    facts.py      what is true of a video as a whole
+    measure.py    when it begins and ends
     packed.py     AVI with two frames in one packet
     stills.py     picture files and animated WebP, read by Pillow
     select.py     pure: which packet is the picture at t, and which packets must be decoded for it

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from daemon.media.container import Container
-from daemon.media.demux import Facts
+from daemon.media.facts import Facts
 from daemon.media.geometry import Layout, fit_into
 from daemon.media.plan import How, Instant
 from daemon.media.score import Score, score

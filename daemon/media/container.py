@@ -7,8 +7,9 @@ from typing import Protocol
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from daemon.media.demux import Demuxer, Facts
+from daemon.media.demux import Demuxer
 from daemon.media.device import Decoder, Device, Frame, Hardware, Look
+from daemon.media.facts import Facts
 from daemon.media.source import Source
 from daemon.media.stills import Stills, is_webp
 

@@ -14,8 +14,8 @@ from daemon.errors import AtPastEnd, BadJob, Failure
 from daemon.job import Animation, Clip
 from daemon.media.ahead import ahead
 from daemon.media.container import Container
-from daemon.media.demux import Facts
 from daemon.media.device import RGB
+from daemon.media.facts import Facts
 from daemon.media.geometry import Layout, Size, fit_into
 from daemon.media.outputs import Emit, Making, seconds
 from daemon.media.plan import Lazy

@@ -14,8 +14,8 @@ from daemon.media.animation import AnimationMaker
 from daemon.media.best import Choice, Interval, Search
 from daemon.media.clip import ClipMaker
 from daemon.media.container import Container, open_container
-from daemon.media.demux import Facts
 from daemon.media.device import Hardware, Unfit
+from daemon.media.facts import Facts
 from daemon.media.geometry import Layout
 from daemon.media.moving import MovingMaker, stretch
 from daemon.media.outputs import MAKERS, Maker, Making

@@ -23,7 +23,7 @@ from av.stream import Discard
 from numpy.typing import NDArray
 
 from daemon.errors import SourceUnreadable
-from daemon.media.demux import is_boxed, open_input, plain
+from daemon.media.formats import is_boxed, open_input, plain
 from daemon.media.source import Opening, Source
 
 Samples = NDArray[np.float32]  # (channels, samples)

@@ -7,7 +7,7 @@ from math import floor
 
 from daemon.errors import AtPastEnd
 from daemon.media.container import Container
-from daemon.media.demux import Facts
+from daemon.media.facts import Facts
 
 
 def time_of_frame(container: Container, facts: Facts, number: int) -> Fraction:

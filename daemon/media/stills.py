@@ -28,8 +28,8 @@ from PIL import (
 
 from daemon.errors import NotAVideo, SourceRefused, SourceUnreadable
 from daemon.media.colour import Colour
-from daemon.media.demux import Facts
 from daemon.media.device import Decoder, Device, Frame, Hardware, Look
+from daemon.media.facts import Facts
 from daemon.media.geometry import MAX_PIXELS
 from daemon.media.source import Source
 from kernels.orientation import UPRIGHT

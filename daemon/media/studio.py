@@ -11,9 +11,9 @@ from time import perf_counter
 import numpy as np
 
 from daemon.job import Format
-from daemon.media.demux import Facts
 from daemon.media.device import RGB, Device, Frame, Look, Pixels
 from daemon.media.encode import DEFAULT_QUALITY, check_side, encode
+from daemon.media.facts import Facts
 from daemon.media.geometry import Layout, Size, display_size
 from daemon.media.orientation import clockwise
 

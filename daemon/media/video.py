@@ -17,8 +17,8 @@ from av.video.stream import VideoStream
 
 from daemon.errors import DecodeFailed
 from daemon.media.container import Container
-from daemon.media.demux import Facts
 from daemon.media.device import Decoder, Device, Frame, Look
+from daemon.media.facts import Facts
 from daemon.media.plan import Instant, Run
 from daemon.media.reading import Entry, NoKeyPacket, Reading, Shown
 

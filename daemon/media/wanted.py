@@ -11,7 +11,7 @@ from daemon.errors import AtPastEnd, BadJob, DecodeFailed
 from daemon.job import FrameNumber, Sprite, Thumbnail, Thumbnails
 from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval
 from daemon.media.container import Container
-from daemon.media.demux import Facts
+from daemon.media.facts import Facts
 from daemon.media.stamps import time_of_frame
 
 Stills = Thumbnail | Thumbnails | Sprite
