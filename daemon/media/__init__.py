@@ -49,6 +49,7 @@
     sound.py      the sound of a clip, copied or encoded
     animation.py  WebP, GIF, AVIF
     sink.py       a file that the supervisor has opened, and its writing
+    pool.py       threads that take pieces of work, each with a track of its own
     render.py     a task from top to bottom
 
 Nothing in here but `cards.py` opens a file, knows a path or a URL, or writes anywhere but into the `emit` and the sinks

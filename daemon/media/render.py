@@ -1,9 +1,8 @@
 """A task from top to bottom: open the source, measure it, plan, let threads take the runs, hand out what they make."""
 
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
 from time import perf_counter
@@ -20,6 +19,7 @@ from daemon.media.geometry import Layout
 from daemon.media.moving import MovingMaker, stretch
 from daemon.media.outputs import MAKERS, Maker, Making
 from daemon.media.plan import Instant, Lazy, Run, plan
+from daemon.media.pool import Piece, Pool
 from daemon.media.reading import Shown
 from daemon.media.sink import Sink
 from daemon.media.source import Source
@@ -47,7 +47,6 @@ _TOGETHER = Fraction(2)  # seconds between exact instants that share a run where
 Sent = FellBack | FileMade | OutputMade | OutputFailed | JobOver | Planned | SourceMeasured
 Emit = Callable[[Sent, bytes], None]
 Consumers = dict[Instant, list[tuple[Maker, int]]]
-Piece = Callable[[Track], None]  # of the work
 
 
 class _Unwanted(Exception):
@@ -74,12 +73,10 @@ class Rendering:
         self._begin()
 
     def _begin(self) -> None:
-        self._tracks: list[Track] = []
+        self._pool = Pool(self._open_track)
         self._jobs: list[list[Making]] = []
-        self._broken = False
         self._measured = False
         self._found: dict[tuple[Interval, ...], list[Choice | None]] = {}
-        self._idle: list[Track] = []  # that no thread has at the moment
 
     def stop(self, jobs: tuple[int, ...]) -> None:
         """Goes on with nothing of these jobs."""
@@ -89,8 +86,7 @@ class Rendering:
     def progress(self) -> Progress:
         """How far it is; any thread may ask."""
         pictures = (sum(maker.taken for maker in makers) for makers in self._jobs)
-        packets = sum(track.packets_sent for track in self._tracks) + self._source.bytes_read
-        return Progress(packets=packets, pictures=tuple(pictures))
+        return Progress(packets=self._pool.packets_sent + self._source.bytes_read, pictures=tuple(pictures))
 
     def run(self) -> TaskOver:
         error: Failure | None = None
@@ -107,7 +103,7 @@ class Rendering:
             message=error.message if error else "",
             times=self._times(),
             read_bytes=self._source.bytes_read,
-            frames=sum(track.frames_decoded for track in self._tracks),
+            frames=self._pool.frames_decoded,
         )
 
     def _fall_back(self, unfit: Unfit) -> None:
@@ -134,7 +130,7 @@ class Rendering:
                 raise
         self._studio = Studio(self._device, self._facts, self._task.background, self._clock)
         try:
-            self._idle = [self._track(container)]
+            self._pool.add(self._track(container))
             consumers = self._prepare(container)
             self._emit(Planned(pictures=tuple(sum(len(m.ats) for m in makers) for makers in self._jobs)), b"")
             stills = [maker for maker in self._jobs[0] if isinstance(maker, Maker)]
@@ -150,8 +146,7 @@ class Rendering:
                 ]
             )
         finally:
-            for track in self._tracks:
-                track.close()
+            self._pool.close()
         if not self._measured:
             self._tell_measured(self._facts.width, self._facts.height)
 
@@ -229,42 +224,14 @@ class Rendering:
     # What is made.
 
     def _work(self, pieces: Sequence[Piece]) -> None:
-        """Threads take the pieces from one queue, each with a track of its own."""
-        todo = deque(pieces)
-        threads = _threads(self._task, self._facts, len(todo))
-        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
-            for done in [pool.submit(self._take_pieces, todo) for _ in range(threads)]:
-                done.result()
+        self._pool.work(pieces, _threads(self._task, self._facts, len(pieces)))
 
-    def _take_pieces(self, todo: deque[Piece]) -> None:
-        track: Track | None = None
-        try:
-            while todo and not self._broken:
-                try:
-                    piece = todo.popleft()
-                except IndexError:
-                    break
-                track = track or self._idle_track()
-                piece(track)
-        except BaseException:
-            self._broken = True
-            raise
-        finally:
-            if track is not None:
-                self._idle.append(track)
-
-    def _idle_track(self) -> Track:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            with self._clock.timing("open"):
-                return self._track(open_container(self._source))
+    def _open_track(self) -> Track:
+        with self._clock.timing("open"):
+            return self._track(open_container(self._source))
 
     def _track(self, container: Container) -> Track:
-        track = Track(container, self._facts, self._device, self._task.limits.held_bytes)
-        with self._lock:
-            self._tracks.append(track)
-        return track
+        return Track(container, self._facts, self._device, self._task.limits.held_bytes)
 
     def _make(self, run: Run, consumers: Consumers, track: Track) -> None:
         def wanted(instant: Instant) -> bool:
@@ -287,12 +254,12 @@ class Rendering:
     ) -> Iterator[Shown]:
         """The frames of a run; `lost` hears of those that cannot be decoded. Raises failures that may pass."""
         left = [instant for instant in run.instants if wanted(instant)]
-        while left and not self._broken:
+        while left and not self._pool.broken:
             try:
                 for shown in self._timed(track.frames(Run(tuple(left)))):
                     left.remove(shown.instant)
                     yield shown
-                    if self._broken:
+                    if self._pool.broken:
                         return
             except Failure as failure:
                 if failure.retry:
@@ -316,7 +283,7 @@ class Rendering:
     def _views(self, track: Track, maker: MovingMaker) -> Iterator[View]:
         instants = Lazy(lambda n: Instant(self._facts.ticks(maker.ats[n])), range(len(maker.ats)))
         for shown in self._timed(track.frames(Run(instants, in_turn=True))):
-            if self._broken or not self._wants(maker):
+            if self._pool.broken or not self._wants(maker):
                 raise _Unwanted
             yield self._view(track, shown)
 
