@@ -23,8 +23,8 @@ from daemon.probe import facts_of
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline
 from daemon.sources import Opened
-from daemon.store.folder import Staging, folder_of
-from daemon.store.protocol import Store
+from daemon.store.protocol import Store, folder_of
+from daemon.store.staging import Staging
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
 

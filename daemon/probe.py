@@ -8,7 +8,7 @@ from daemon.job import Job
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline
 from daemon.sources import Opened
-from daemon.store.folder import Staging
+from daemon.store.staging import Staging
 from daemon.worker.handle import Worker
 
 # The first keyframe, and hardly any of it: what cannot be decoded at all is no video.

@@ -8,7 +8,7 @@ from daemon.errors import WorkerFailure
 from daemon.job import Output
 from daemon.production import Made, Production
 from daemon.sources import Opened
-from daemon.store.folder import Staging
+from daemon.store.staging import Staging
 from daemon.task import Task
 from daemon.worker.handle import Worker
 

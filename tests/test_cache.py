@@ -23,7 +23,7 @@ pytestmark = pytest.mark.daemons
 FAULTS = """
 from daemon.production import Production
 before(Production, "__init__", lambda: print(1, file=open(faults.FUSES / "passes", "a"), flush=True), calls=ALWAYS)
-from daemon.store.folder import Staging
+from daemon.store.staging import Staging
 before(Staging, "adopt", hold("before-link"), fuse="hold-before-link")
 after(Staging, "adopt", hold("after-link"), fuse="hold-after-link")
 """

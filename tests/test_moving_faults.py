@@ -17,7 +17,7 @@ from daemon.report import Report
 pytestmark = pytest.mark.daemons
 
 FAULTS = """
-from daemon.store.folder import Staging
+from daemon.store.staging import Staging
 before(Staging, "settle", die, fuse="before-settle")
 before(os, "fsync", fail(errno.EIO), only=file_in("/long.mp4"), fuse="sync-clip")
 before(os, "open", fail(errno.ENOSPC), only=to("/long.mp4"), fuse="no-clip")

@@ -22,7 +22,7 @@ from daemon.jobs.row import PRIORITIES, Publication
 from daemon.jobs.table import NewJob
 from daemon.metrics import Metrics
 from daemon.owed.promise import Promise
-from daemon.store.folder import folder_of
+from daemon.store.protocol import folder_of
 from daemon.threads import in_thread
 
 log = structlog.get_logger()

@@ -11,114 +11,17 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
 from daemon.job import MANIFEST
+from daemon.store.staging import Staging, store_failures
 from daemon.ulid import new_ulid
 
 STAGING = ".staging"
-_OPEN_AT_ONCE = 64  # files
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_NEW_FOR_OTHERS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ASIDE = ".manifest-"  # before a ULID: a manifest put aside
 _OVER = ".over"  # after the name of a staging folder whose publication is over
-
-
-def folder_of(org: str) -> str:
-    """What the paths of an organisation begin with."""
-    return "" if org == "default" else f"orgs/{org}/"
-
-
-class Staging:
-    """The files of one attempt, before they are published. They are on disk when `write` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def name(self) -> str:
-        return self._path.name
-
-    def write(self, files: Mapping[str, bytes]) -> None:
-        """Writes whole files. Raises StoreFailure where the disk is full or broken; none of them is there then."""
-        written: list[Path] = []
-        with _store_failures(f"writing {next(iter(files), '')}"):
-            try:
-                names = iter(files)
-                while some := list(islice(names, _OPEN_AT_ONCE)):
-                    self._write({file: files[file] for file in some}, written)
-            except OSError:
-                # After a failed fsync the pages may be marked clean: these files are not tried a second time.
-                for path in written:
-                    path.unlink(missing_ok=True)
-                raise
-
-    def _write(self, files: Mapping[str, bytes], written: list[Path]) -> None:
-        descriptors: list[int] = []
-        try:
-            for file, data in files.items():
-                path = self._path / file
-                for folder in reversed(Path(file).parents[:-1]):
-                    (self._path / folder).mkdir(exist_ok=True)
-                descriptors.append(descriptor := os.open(path, _NEW, 0o644))
-                written.append(path)
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            for descriptor in descriptors:
-                os.fsync(descriptor)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-
-    def open(self, file: str) -> int:
-        """The descriptor of a new, empty file, for somebody else to write to. Raises StoreFailure."""
-        with _store_failures(f"making {file}"):
-            return os.open(self._path / file, _NEW_FOR_OTHERS, 0o644)
-
-    def adopt(self, files: Mapping[str, str]) -> int:
-        """Files that were published before, once more: links to them, or copies where there can be none; their bytes
-        in all. `files`: their names here -> their places below the store's root. Published files are replaced, never
-        changed. Raises FileNotFoundError, and StoreFailure."""
-        root = self._path.parent.parent
-        return sum(self._adopt(file, root / published) for file, published in files.items())
-
-    def _adopt(self, file: str, published: Path) -> int:
-        path = self._path / file
-        with _store_failures(f"linking {file}", but=FileNotFoundError):
-            for folder in reversed(Path(file).parents[:-1]):
-                (self._path / folder).mkdir(exist_ok=True)
-            try:
-                os.link(published, path, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP):
-                    raise
-                with published.open("rb") as original, path.open("xb") as copy:
-                    shutil.copyfileobj(original, copy)
-                    copy.flush()
-                    os.fsync(copy.fileno())
-            return path.stat().st_size
-
-    def settle(self, file: str, descriptor: int) -> None:
-        """Brings what was written to an open file to the disk. Raises StoreFailure."""
-        with _store_failures(f"writing {file}"):
-            os.fsync(descriptor)
-
-    def remove(self, file: str) -> None:
-        """A file that is not wanted after all, and the folders that hold nothing else."""
-        (self._path / file).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            for folder in Path(file).parents[:-1]:
-                (self._path / folder).rmdir()
-
-    def discard(self) -> None:
-        """Removes all of it, and the common folder where it was the last."""
-        shutil.rmtree(self._path, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self._path.parent.rmdir()
 
 
 class Folder:
@@ -130,7 +33,7 @@ class Folder:
     def stage(self, name: str) -> Staging:
         """A new, empty staging folder. Raises StoreFailure."""
         path = self.root / STAGING / name
-        with _store_failures("making a staging folder"):
+        with store_failures("making a staging folder"):
             for _ in range(3):
                 # Another attempt's end may remove the common folder in between.
                 with contextlib.suppress(FileNotFoundError):
@@ -157,7 +60,7 @@ class Folder:
         the manifest last. Does nothing where it was moved already. Raises StoreFailure; and BadJob, before anything
         is moved, where another job's folder has the name of a file, or its file that of a folder."""
         staging, target = self.root / STAGING / name, self.root / destination
-        with _store_failures(f"publishing to {destination}"):
+        with store_failures(f"publishing to {destination}"):
             self._make_parents(target)
             try:
                 if target.exists():
@@ -227,7 +130,7 @@ class Folder:
     def open(self, file: str) -> int:
         """The descriptor of a published file, to be read, given as a path below the root. Raises FileNotFoundError, and
         StoreFailure."""
-        with _store_failures(f"reading {file}", but=FileNotFoundError):
+        with store_failures(f"reading {file}", but=FileNotFoundError):
             try:
                 return os.open(self.root / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError as error:
@@ -245,7 +148,7 @@ class Folder:
         StoreFailure."""
         target = self.root / destination
         manifest, fresh = target / MANIFEST, target / f"{_ASIDE}fresh"
-        with _store_failures(f"removing what expired in {destination}"):
+        with store_failures(f"removing what expired in {destination}"):
             fresh.unlink(missing_ok=True)  # somebody died over it
             with contextlib.suppress(FileNotFoundError):
                 text = manifest.read_bytes()
@@ -270,7 +173,7 @@ class Folder:
         """Copies an open file to this path: all of it, or nothing. Raises StoreFailure."""
         target = self.root / path
         part = target.with_name(f".{new_ulid()}")
-        with _store_failures(f"writing {target.name}"):
+        with store_failures(f"writing {target.name}"):
             self._make_parents(target)
             try:
                 with part.open("xb") as copy:
@@ -290,7 +193,7 @@ class Folder:
 
     def folders(self, path: str) -> list[str]:
         """The names of the folders in this one, which may not be there."""
-        with _store_failures(f"reading {path}"), contextlib.suppress(FileNotFoundError):
+        with store_failures(f"reading {path}"), contextlib.suppress(FileNotFoundError):
             return [entry.name for entry in os.scandir(self.root / path) if entry.is_dir(follow_symlinks=False)]
         return []
 
@@ -324,7 +227,7 @@ class Folder:
 
     def check(self) -> None:
         """Raises StoreFailure unless the folder is there, or can be made, and takes files."""
-        with _store_failures(f"writing to {self.root}"):
+        with store_failures(f"writing to {self.root}"):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreFailure(f"{self.root} is no folder: name another one, or move it away")
             self.root.mkdir(parents=True, exist_ok=True)
@@ -354,16 +257,6 @@ def _put_back(ours: bytes, aside: Path, target: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if aside.read_bytes() == ours:
             aside.rename(target / MANIFEST)
-
-
-@contextlib.contextmanager
-def _store_failures(doing: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    try:
-        yield
-    except but:
-        raise
-    except OSError as error:
-        raise StoreFailure(f"{doing} failed: {error.strerror or error} (free space, or mend the folder)") from error
 
 
 def _sync_folder(path: Path) -> None:

@@ -4,6 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 
+def folder_of(org: str) -> str:
+    """What the paths of an organisation begin with."""
+    return "" if org == "default" else f"orgs/{org}/"
+
+
 class Staging(Protocol):
     """The files of one attempt, before they are published. What was written is safe when the call returns."""
 
