@@ -13,11 +13,13 @@ from daemon.cache import Reused, reuse
 from daemon.catalogue.artifacts import Origin, recipe
 from daemon.catalogue.videos import Place
 from daemon.errors import BadJob, Cancelled, Failure, Interrupted, LeaseLost, SourceFailure, StoreFailure
-from daemon.job import MANIFEST, Job, Output
+from daemon.files import MANIFEST
+from daemon.job import Job
 from daemon.jobs import lease
 from daemon.jobs.retry import Over, judge
 from daemon.jobs.row import Held, Publication, failed_report
 from daemon.means import Means
+from daemon.outputs import Output
 from daemon.production import Made, Production, Tally
 from daemon.report import ErrorReport, Report, Timings, placed
 from daemon.sources import Opened

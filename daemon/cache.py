@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from daemon.catalogue.artifacts import Artifact
 from daemon.errors import StoreFailure
-from daemon.job import Moving, Output, Thumbnail
+from daemon.outputs import Moving, Output, Thumbnail
 from daemon.report import OutputReport, SourceFacts, bare
 from daemon.store.protocol import Staging
 from daemon.threads import in_thread

@@ -27,8 +27,8 @@ from pydantic_settings import (
 )
 
 from daemon.addresses import Hosts
+from daemon.complaints import explain
 from daemon.errors import Failure
-from daemon.job import explain
 from daemon.media.choice import Resize
 
 Positive = Annotated[float, Field(gt=0)]

@@ -18,7 +18,8 @@ from typing import Literal
 
 from daemon.catalogue.organisations import DEFAULT
 from daemon.errors import NotFound
-from daemon.job import SUFFIX, Job
+from daemon.fields import SUFFIX
+from daemon.job import Job
 from daemon.probe import facts_of
 from daemon.report import SourceFacts
 from daemon.sideline import Sideline

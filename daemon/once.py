@@ -10,7 +10,8 @@ from daemon.batch import report_of
 from daemon.build import build_sources, build_worker, terms_of
 from daemon.config import Settings
 from daemon.errors import BadJob, Failure
-from daemon.job import MANIFEST, Job, files_of
+from daemon.files import MANIFEST, files_of
+from daemon.job import Job
 from daemon.owed.promise import refuse_owing
 from daemon.production import Made, Production
 from daemon.report import Report

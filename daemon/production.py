@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from daemon.errors import BadJob, Failure, SourceFailure, StoreFailure, WorkerLied, from_dict
-from daemon.job import Files, Output, files_of
+from daemon.files import Files, files_of
+from daemon.outputs import Output
 from daemon.report import OutputReport, SourceFacts, Timings
 from daemon.store.headers import picture_header
 from daemon.store.protocol import Staging

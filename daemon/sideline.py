@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from daemon.errors import WorkerFailure
-from daemon.job import Output
+from daemon.outputs import Output
 from daemon.production import Made, Production
 from daemon.sources import Opened
 from daemon.store.staging import Staging

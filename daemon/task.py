@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from daemon.job import MAX_OUTPUTS, AnyFormat, Moving, Output
+from daemon.fields import AnyFormat
+from daemon.job import MAX_OUTPUTS
+from daemon.outputs import Moving, Output
 from daemon.report import OutputReport
 
 Whole = Annotated[int, Field(ge=0, le=1 << 62)]

@@ -30,7 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, text
 
 from daemon.database import open_engine
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.owed.promise import Promise
 from daemon.report import OutputReport, Report
 

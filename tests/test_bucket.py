@@ -22,7 +22,7 @@ from listener import always, listening
 from test_store_contract import MIXED, NAME, NEWER, OLDER, Tried
 
 from daemon.errors import BadJob, StoreFailure
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.net import Answer
 from daemon.s3 import S3Bucket
 from daemon.store.bucket import Bucket

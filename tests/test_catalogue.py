@@ -16,7 +16,8 @@ from daemon.catalogue.signing import Signer
 from daemon.catalogue.videos import Place, Video
 from daemon.database import open_engine
 from daemon.errors import QuotaExceeded, SourceMissing
-from daemon.job import Job, Output
+from daemon.job import Job
+from daemon.outputs import Output
 from daemon.report import OutputReport, PictureReport, SourceFacts
 from daemon.tables import api_keys, orgs, signing_keys
 from daemon.tables import quotas as allowances

@@ -14,7 +14,7 @@ import pytest
 from clips import RECIPES, Clip, empty, make, not_a_video, truncated
 from harness import CRASHING, Running, Site, thumbnail, until
 
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.jobs import table
 from daemon.jobs.table import NewJob
 

@@ -8,7 +8,7 @@ import pytest
 from clips import RECIPES, Clip, make
 from harness import Site, thumbnail, until
 
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.jobs import errands, table
 
 pytestmark = pytest.mark.daemons

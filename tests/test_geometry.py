@@ -8,8 +8,9 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from daemon.errors import BadJob
-from daemon.job import Fit, Picture
+from daemon.fields import Fit
 from daemon.media.geometry import MAX_PIXELS, Layout, Size, display_size, fit_into, lay_out
+from daemon.outputs import Picture
 
 # --- the size of a video ----------------------------------------------------------------------------------------
 

@@ -11,20 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.errors import BadJob
+from daemon.fields import FrameNumber
+from daemon.files import files_of
 from daemon.intake.inbox import new_job
-from daemon.job import (
-    MAX_JOB_BYTES,
-    Animation,
-    Clip,
-    FrameNumber,
-    Job,
-    Output,
-    Sprite,
-    Thumbnail,
-    Thumbnails,
-    files_of,
-    job_schema,
-)
+from daemon.job import MAX_JOB_BYTES, Job, job_schema
+from daemon.outputs import Animation, Clip, Output, Sprite, Thumbnail, Thumbnails
 from daemon.times import Time
 
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.errors import AtPastEnd, BadJob
-from daemon.job import Sprite, Thumbnails
 from daemon.media.wanted import series
+from daemon.outputs import Sprite, Thumbnails
 
 MOST = 20_000
 

@@ -17,7 +17,8 @@ from indexes import Tile, bif_pictures, dash_tiles, hls_tiles, json_tiles, vtt_t
 from PIL import Image
 
 from daemon.config import Settings, StoreSettings
-from daemon.job import MANIFEST, Job
+from daemon.files import MANIFEST
+from daemon.job import Job
 from daemon.once import run_once
 from daemon.report import OutputReport, Report
 from daemon.worker.handle import Watch, Worker

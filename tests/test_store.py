@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from daemon.errors import BadJob, StoreFailure
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.store.folder import STAGING, Folder
 
 NAME = "01ARZ3NDEKTSV4RRFFQ69G5FAV.2"

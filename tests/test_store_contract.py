@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from buckets import KEY, SECRET, Moto, moto, rclone
 
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
 from daemon.store.protocol import Store

@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope
 
 from daemon.api.problems import wrong
+from daemon.complaints import complaints_of
 from daemon.errors import BadRequest, Complaint, TooLarge
-from daemon.job import complaints_of
 
 MAX_BODY = 1 << 20  # bytes
 _MOST_COMPLAINTS = 8

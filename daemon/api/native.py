@@ -11,7 +11,8 @@ from daemon.api.bodies import Route
 from daemon.api.problems import Problem
 from daemon.catalogue.videos import CHANNEL, Video
 from daemon.errors import NotFound
-from daemon.job import NAME, Job
+from daemon.fields import NAME
+from daemon.job import Job
 from daemon.jobs.row import Known
 from daemon.report import OutputReport, PictureReport, Report, SourceFacts, Status
 from daemon.service import Service

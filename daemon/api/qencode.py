@@ -25,7 +25,7 @@ from daemon.catalogue import organisations, qencode
 from daemon.catalogue.qencode import QencodeTask
 from daemon.dialects.qencode import MAX_PAYLOAD, PayloadTooLong, in_its_words, read_query
 from daemon.errors import BadJob, Forbidden, NotFound
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.jobs import errands, table
 from daemon.jobs.row import Known
 from daemon.service import Service

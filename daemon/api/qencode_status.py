@@ -10,9 +10,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from daemon.catalogue import qencode
 from daemon.errors import TargetRefused
-from daemon.job import Clip, Job, Output, Thumbnails
+from daemon.job import Job
 from daemon.jobs import errands
 from daemon.jobs.row import Known
+from daemon.outputs import Clip, Output, Thumbnails
 from daemon.owed.delivery import files_of
 from daemon.owed.webhook import Occasion, Wording
 from daemon.report import OutputReport

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, or_, select, update
 
 from daemon.catalogue.videos import Video
-from daemon.job import Output
+from daemon.outputs import Output
 from daemon.report import OutputReport, SourceFacts
 from daemon.tables import artifacts, now
 from daemon.ulid import new_ulid

@@ -14,7 +14,7 @@ from daemon.catalogue.organisations import DEFAULT, DEFAULT_MAX_RUNNING
 from daemon.cli.beside import ConfigOption, ask_once
 from daemon.cli.terminal import JsonOption, fail, show_table
 from daemon.config import load
-from daemon.job import NAME
+from daemon.fields import NAME
 from daemon.times import Time
 
 commands = typer.Typer(help="Organisations and their API keys.")

@@ -19,7 +19,7 @@ from daemon.cli.beside import ConfigOption, ask_once
 from daemon.cli.terminal import JsonOption, fail, show_table
 from daemon.config import Settings, load
 from daemon.errors import Failure
-from daemon.job import NAME
+from daemon.fields import NAME
 from daemon.register import Seen, look, register
 
 commands = typer.Typer(help="Videos under the ids that the services use.")

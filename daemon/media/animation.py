@@ -23,12 +23,12 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from PIL import GifImagePlugin, Image
 
-from daemon.job import Animation
 from daemon.media.device import RGB
 from daemon.media.encode import DEFAULT_QUALITY, check_side
 from daemon.media.geometry import Layout, Size, lay_out
 from daemon.media.moving import MovingMaker
 from daemon.media.sink import Sink
+from daemon.outputs import Animation
 
 _QUALITY = {"webp": DEFAULT_QUALITY["webp"], "avif": DEFAULT_QUALITY["avif"]}  # a GIF has none
 PLUGINS = (GifImagePlugin,)  # imported now: a worker opens no file after its start

@@ -22,7 +22,6 @@ from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from daemon.job import Clip
 from daemon.media.device import RGB
 from daemon.media.geometry import Layout, Size, lay_out
 from daemon.media.moving import MovingMaker, Stretch
@@ -31,6 +30,7 @@ from daemon.media.sink import Sink
 from daemon.media.sound import NoSound, Sound, open_sound
 from daemon.media.source import Source
 from daemon.media.studio import Studio
+from daemon.outputs import Clip
 from daemon.times import Time
 
 DEFAULT_QUALITY = 75

@@ -5,7 +5,7 @@ import io
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin, features
 
 from daemon.errors import BadJob
-from daemon.job import AnimationFormat, Format
+from daemon.fields import AnimationFormat, Format
 from daemon.media.device import Pixels
 from daemon.media.geometry import Size
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import ceil
 
 from daemon.errors import BadJob
-from daemon.job import Look
+from daemon.outputs import Look
 
 Size = tuple[int, int]
 

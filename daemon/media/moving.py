@@ -11,7 +11,6 @@ from time import perf_counter
 import av
 
 from daemon.errors import AtPastEnd, BadJob, Failure
-from daemon.job import Animation, Clip
 from daemon.media.ahead import ahead
 from daemon.media.container import Container
 from daemon.media.device import RGB
@@ -22,6 +21,7 @@ from daemon.media.plan import Lazy
 from daemon.media.sink import Sink
 from daemon.media.stamps import frames_between
 from daemon.media.studio import Studio, View
+from daemon.outputs import Animation, Clip
 from daemon.report import OutputReport
 from daemon.task import FileMade, OutputMade
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from daemon.errors import BadJob
-from daemon.job import Format, Index, Output, Sprite, Thumbnail, Thumbnails
+from daemon.fields import Format, Index
 from daemon.media.best import Choice
 from daemon.media.bif import MAX_BIF, bif
 from daemon.media.device import RGB
@@ -19,6 +19,7 @@ from daemon.media.index import Tiles, dash, hls, tile_url, url_of, vidstack, web
 from daemon.media.sheet import Grid, Sheets
 from daemon.media.studio import Studio, View
 from daemon.media.wanted import Stills, span
+from daemon.outputs import Output, Sprite, Thumbnail, Thumbnails
 from daemon.report import OutputReport, PictureReport
 from daemon.task import FileMade, OutputMade
 

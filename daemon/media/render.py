@@ -8,7 +8,6 @@ from functools import partial
 from time import perf_counter
 
 from daemon.errors import Failure, StoreFailure
-from daemon.job import Animation, Clip, Output
 from daemon.media.animation import AnimationMaker
 from daemon.media.best import Choice, Interval, Search
 from daemon.media.clip import ClipMaker
@@ -26,6 +25,7 @@ from daemon.media.source import Source
 from daemon.media.studio import Clock, Studio, View
 from daemon.media.video import Track
 from daemon.media.wanted import Stills, instants, intervals, is_searched
+from daemon.outputs import Animation, Clip, Output
 from daemon.task import (
     FellBack,
     FileMade,

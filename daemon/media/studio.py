@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from daemon.job import Format
+from daemon.fields import Format
 from daemon.media.device import RGB, Device, Frame, Look, Pixels
 from daemon.media.encode import DEFAULT_QUALITY, check_side, encode
 from daemon.media.facts import Facts

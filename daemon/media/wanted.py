@@ -8,11 +8,12 @@ from itertools import pairwise
 from math import ceil
 
 from daemon.errors import AtPastEnd, BadJob, DecodeFailed
-from daemon.job import FrameNumber, Sprite, Thumbnail, Thumbnails
+from daemon.fields import FrameNumber
 from daemon.media.best import OF_A_VIDEO, OF_AN_INTERVAL, Choice, Interval
 from daemon.media.container import Container
 from daemon.media.facts import Facts
 from daemon.media.stamps import time_of_frame
+from daemon.outputs import Sprite, Thumbnail, Thumbnails
 
 Stills = Thumbnail | Thumbnails | Sprite
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from daemon.addresses import Hosts
 from daemon.database import Database
 from daemon.errors import TargetRefused
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.jobs import table
 from daemon.jobs.errands import Errand
 from daemon.media_types import media_type

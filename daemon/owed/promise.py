@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from daemon.errors import BadJob
-from daemon.job import Job, Output
+from daemon.job import Job
 from daemon.jobs.errands import Event, NewErrand
+from daemon.outputs import Output
 from daemon.owed.secrets import BadKey
 from daemon.target import Target
 from daemon.ulid import new_ulid

@@ -22,7 +22,7 @@ from pathlib import Path
 from time import monotonic
 
 from daemon.errors import BadJob, StoreFailure
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.media_types import media_type
 from daemon.net import Answer
 from daemon.s3 import S3Bucket

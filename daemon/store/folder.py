@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from daemon.errors import BadJob, StoreFailure
-from daemon.job import MANIFEST
+from daemon.files import MANIFEST
 from daemon.store.staging import Staging, store_failures
 from daemon.ulid import new_ulid
 

@@ -20,7 +20,7 @@ from daemon.catalogue.operations import Operation, Repeat
 from daemon.catalogue.thumbnails import Place, Thumbnail
 from daemon.darkroom import Box, Darkroom
 from daemon.errors import BadRequest, Complaint, Conflict, DecodeFailed, FailedPrecondition, NotFound, SourceRefused
-from daemon.job import SUFFIX
+from daemon.fields import SUFFIX
 from daemon.service import Service
 from daemon.store.headers import gif_is_whole, picture_header
 from daemon.threads import in_thread
