@@ -4,7 +4,7 @@ architecture, and how many bytes it has to move (`kernels/traffic.py`). `python 
 from __future__ import annotations
 
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
-from kernels.resize import Format
+from kernels.job import Format
 from kernels.traffic import traffic
 
 # Bytes a second of memory [NVIDIA's data sheets].

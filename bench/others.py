@@ -178,10 +178,10 @@ def dali(asked: Asked) -> list[Row]:
 
 def job(surface: int, out: int) -> Any:
     """A picture of a 1080p surface, both by their addresses."""
-    launcher = imported("kernels.resize")
-    planes = launcher.stacked(surface, 1920, 1080, "nv12")
-    shown = launcher.Surface(planes=planes, pitch=1920, width=1920, height=1080, format="nv12")
-    return launcher.Job(surface=shown, size=SIZE, out=out, out_pitch=3 * SIZE[0], matrix="bt709")
+    asking = imported("kernels.job")
+    planes = asking.stacked(surface, 1920, 1080, "nv12")
+    shown = asking.Surface(planes=planes, pitch=1920, width=1920, height=1080, format="nv12")
+    return asking.Job(surface=shown, size=SIZE, out=out, out_pitch=3 * SIZE[0], matrix="bt709")
 
 
 def _resized(asked: Asked, who: str, resize: Callable[..., None], *, copies: bool) -> list[Row]:

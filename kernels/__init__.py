@@ -6,7 +6,10 @@ hdr.py          HDR and other primaries to sRGB
 reference.py    the whole conversion in plain NumPy: the oracle for the CUDA kernel and for libswscale
 orientation.py  the eight ways in which a picture may lie
 resize.cu       the CUDA kernel: surfaces as NVDEC writes them to finished pictures, a batch in one launch
-resize.py       its launcher: jobs as dataclasses, packed for the device; weights and tables that stay there
+job.py          what is asked of it
+records.py      that as the kernel reads it
+tables.py       weights and tables that stay on the device
+resize.py       its launcher
 dali.py         the same call with DALI's resampling; only colours are the kernel's
 cubin.py        compiles it for any GPU without having one, and reads what it needs
 traffic.py      counts the bytes that it moves

@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.resize import Floats, Job, NoGpu, Plane, import_cupy, launch, pack_floats, planes_of
+from kernels.job import Job, Plane, planes_of
+from kernels.records import Floats, pack_floats
+from kernels.resize import NoGpu, import_cupy, launch
 from kernels.weights import Filter
 
 INTERPOLATIONS: dict[Filter, str] = {

@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kernels.job import LAYOUTS, Format
+from kernels.records import TILE
 from kernels.reference import SITING
-from kernels.resize import LAYOUTS, TILE, Format
 from kernels.weights import Filter, Weights, resample_weights
 
 

@@ -43,7 +43,7 @@ from daemon.media.select import Stamp
 from daemon.media.surface import Surface
 from daemon.sources import blocks, http, ranges
 from daemon.worker import answers
-from kernels import hdr, resize
+from kernels import hdr, job, records, resize
 from kernels.orientation import UPRIGHT, Orientation
 
 ENVIRONMENT = "DELIBERATE_FAULT"
@@ -269,8 +269,8 @@ FAULTS = (
     Fault("taps before a strip taken from it", _in_kernel("larger(0, -start / CHANNELS)", "0"), KERNEL),
     Fault("two rows of sums in one place", _in_kernel("strips + row * STRIP", "strips + row / 2 * STRIP"), KERNEL),
     Fault("beyond the peak the table's last", _in_kernel("brightest > most", "false"), KERNEL),
-    Fault("bits of deep samples not where they are", _around(resize, "_affine", _unshifted), KERNEL),
-    Fault("windows from the first corner", _around(resize, "_lying_window", _first_corner), KERNEL),
+    Fault("bits of deep samples not where they are", _around(records, "_affine", _unshifted), KERNEL),
+    Fault("windows from the first corner", _around(job, "lying_window", _first_corner), KERNEL),
     # Sources that are elsewhere
     Fault("addresses not vetted", _set(net.Reach, "check", lambda *_: None), ADDRESSES),
     Fault("any address is public", _set(net, "is_public", lambda _: True), ADDRESSES),

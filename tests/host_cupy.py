@@ -18,9 +18,11 @@ from kernel_cases import Host
 from numpy.typing import NDArray
 
 from daemon.media import nvidia
-from kernels import dali
+from kernels import dali, tables
 from kernels import resize as launcher
-from kernels.resize import Job, resize
+from kernels.job import Job
+from kernels.records import JOB
+from kernels.resize import resize
 
 
 class HostArray:
@@ -107,7 +109,7 @@ class HostCupy:
 
     def RawModule(self, code: str, options: tuple[str, ...]) -> Any:
         assert "KERNEL void resize(" in code
-        assert f"-DJOB_BYTES={launcher.JOB.itemsize}" in options
+        assert f"-DJOB_BYTES={JOB.itemsize}" in options
         return SimpleNamespace(get_function=lambda name: partial(self.launch, name))
 
     def launch(self, name: str, grid: tuple[int, int, int], block: tuple[int, ...], arguments: tuple[Any]) -> None:
@@ -153,7 +155,7 @@ def standing_in(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host
     cupy = HostCupy(library)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=np.empty))
-    monkeypatch.setattr(launcher, "_own", SimpleNamespace())
+    monkeypatch.setattr(tables, "_own", SimpleNamespace())
     monkeypatch.setattr(dali, "_context", lambda device, stream: nullcontext())  # its CPU operators need none
     caches = (launcher._kernel, nvidia.cupy)
     for cache in caches:

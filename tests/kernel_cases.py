@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from kernels import resize as launcher
 from kernels.colour import Matrix
 from kernels.hdr import NOMINAL_PEAK, Primaries, Transfer, to_srgb
+from kernels.job import LAYOUTS, Format, Job, Surface, Window, stacked
 from kernels.orientation import UPRIGHT, Orientation
+from kernels.records import grid, pack
 from kernels.reference import Siting, quantise, resize_yuv
-from kernels.resize import LAYOUTS, Format, Job, Surface, Tables, Window, grid, pack, stacked
+from kernels.tables import Tables
 from kernels.weights import Filter
 
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -256,11 +256,11 @@ def test_a_rate_is_the_median_of_turns_after_a_warm_up(monkeypatch: pytest.Monke
 
 
 def test_the_job_of_the_kernel_is_one_that_it_takes() -> None:
-    launcher = pytest.importorskip("kernels.resize")
+    records = pytest.importorskip("kernels.records")
     surface, out = np.zeros((1620, 1920), np.uint8), np.zeros((180, 320, 3), np.uint8)
-    tables = launcher.Tables(lambda array: (array, array.ctypes.data))
-    records, _ = launcher.pack([others.job(surface.ctypes.data, out.ctypes.data)], tables)
-    assert len(records) == 1
+    tables = records.Tables(lambda array: (array, array.ctypes.data))
+    packed, _ = records.pack([others.job(surface.ctypes.data, out.ctypes.data)], tables)
+    assert len(packed) == 1
 
 
 # --- what is written --------------------------------------------------------------------------------------------

@@ -16,8 +16,11 @@ from kernel_cases import Bytes, Case, Gpu, Host, Machine, compiled, compiler, ex
 from numpy.typing import NDArray
 
 from kernels import dali
+from kernels.job import Job, Plane, Window
 from kernels.orientation import Orientation
-from kernels.resize import Floats, Job, NoGpu, Plane, Tables, Window, grid, pack_floats
+from kernels.records import Floats, grid, pack_floats
+from kernels.resize import NoGpu
+from kernels.tables import Tables
 
 # Of 255: DALI takes its weights from tables.
 LIMIT, HDR_LIMIT = 1, 2

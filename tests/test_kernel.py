@@ -43,9 +43,12 @@ from PIL import Image
 from daemon.media.colour import Colour
 from daemon.media.scale import scale
 from kernels.cubin import ARCHITECTURES, NvrtcMissing, needs
+from kernels.job import LAYOUTS, Format, Window
 from kernels.orientation import Orientation
+from kernels.records import pack
 from kernels.reference import psnr, quantise
-from kernels.resize import LAYOUTS, Format, NoGpu, Tables, Window, pack, resize
+from kernels.resize import NoGpu, resize
+from kernels.tables import Tables
 from kernels.traffic import traffic
 from kernels.weights import Filter
 

@@ -23,7 +23,7 @@ from daemon.media.choose_device import open_device
 from daemon.media.colour import Colour
 from daemon.media.cpu import CpuDevice
 from daemon.media.surface import Kind, Surface
-from kernels import resize
+from kernels.job import check
 
 TESTS = Path(__file__).parent
 
@@ -146,7 +146,7 @@ def test_what_the_kernel_is_told_of_a_surface(chroma: int, depth: int, size: tup
     kind = Kind("hevc", chroma, depth, size, size)
     surface = Surface(0, kind, standin.HostLane(), standin.HostBlock(bytes(kind.bytes)))
     job = cupy_card._job(surface, (16, 9), Colour(matrix="bt709", full_range=True, peak=500.0), out=4096)
-    resize.check(job)
+    check(job)
     planes = job.surface
     assert planes.planes[0] == surface.block.address
     below = 2 if chroma == 420 else 1

@@ -24,8 +24,8 @@ from daemon.media.nvidia import cupy
 from daemon.media.surface import Block, Kind, Lane, Surface
 from kernels import dali
 from kernels import resize as kernel
-from kernels.resize import Format, Job, stacked
-from kernels.resize import Surface as Planes
+from kernels.job import Format, Job, stacked
+from kernels.job import Surface as Planes
 
 _FORMATS: dict[tuple[int, bool], Format] = {
     (420, False): "nv12",
