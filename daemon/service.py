@@ -236,6 +236,12 @@ class Service:
         """Of whatever organisation."""
         return await self.ask(lambda c: videos.get(c, id))
 
+    async def video_of(self, made: Artifact) -> Video | None:
+        """The video that it was made from; None where that has changed since, or is gone."""
+        if (revision := made.revision) is None:
+            return None
+        return await self.ask(lambda c: videos.by_revision(c, revision))
+
     async def videos(self, org: str, after: str, most: int) -> Sequence[Video]:
         return await self.ask(lambda c: videos.list_of(c, org, after, most))
 

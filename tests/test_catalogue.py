@@ -281,7 +281,7 @@ def test_what_is_announced_is_seen_once_it_is_shown_and_never_when_it_is_withdra
 def test_an_artifact_says_all_that_was_reported(catalogue: Catalogue) -> None:
     catalogue.publish("A", made := series("a", "s", 3), by="recipe")
     [found] = catalogue(artifacts.of_job, "one", "job-A")
-    assert found == Artifact(found.id, "one", "job-A", "a", made, FACTS, found.created_at)
+    assert found == Artifact(found.id, "one", "job-A", "a", made, FACTS, None, found.created_at)
     assert catalogue(artifacts.equals, "one", ["recipe", "other"]) == {"recipe": found}
 
 

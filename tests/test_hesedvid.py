@@ -184,6 +184,8 @@ def test_the_same_picture_again_is_there_at_once_and_costs_nothing(door: Door) -
                 door.site.ask(lambda c: c.execute(delete(jobs).where(jobs.c.id == first["jobId"])))
             again = client.post(url, json=wanted).json()
             assert (again["jobId"], again["url"], again["status"]) == (first["jobId"], first["url"], "completed")
+            status = client.get(f"/v1/api/thumbnails/{first['jobId']}").json()["body"]
+            assert status == {"status": "completed", "url": first["url"]}
     with open_engine(f"sqlite:///{door.site.database}").begin() as connection:
         used = connection.exec_driver_sql("select used from quotas where org = 'thrifty' and name = 'generations'")
         assert used.scalar() == 1

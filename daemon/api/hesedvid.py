@@ -18,7 +18,6 @@ from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.videos import SCHEME, Video
 from daemon.errors import AtPastEnd, Forbidden, NotFound
 from daemon.job import Job
-from daemon.jobs.row import Known
 from daemon.report import Status
 from daemon.service import Service
 
@@ -171,9 +170,12 @@ async def _progress(service: Service, caller: Organisation, job_id: str) -> Prog
     if job_id.startswith(_ID):
         known = await service.job(caller.name, job_id)
         if known is not None:
-            return Progress(status=known.status, url=await _url_of(service, known))
-        for made in await service.artifacts_of(caller.name, job_id):
-            return Progress(status="completed", url=service.file_url(made.report.path))  # its job is long forgotten
+            video = await service.video(known.source.removeprefix(SCHEME))
+            name = Job.read(known.job).outputs[0].name
+            return Progress(status=known.status, url=_url_of(service, video, name, job_id))
+        for made in await service.artifacts_of(caller.name, job_id):  # its job is long forgotten
+            video = await service.video_of(made)
+            return Progress(status="completed", url=_url_of(service, video, made.report.name, job_id))
     raise NotFound(f"there is no thumbnail job {job_id!r}")
 
 
@@ -224,10 +226,9 @@ def _url(service: Service, video: Video, wanted: Wanted) -> str:
     return f"{service.terms.public_url}/t/{mac}/{video.id}/thumbnails/custom/{wanted.name}.webp"
 
 
-async def _url_of(service: Service, known: Known) -> str:
-    """Of the picture that a job makes; none where its video is gone."""
-    video = await service.video(known.source.removeprefix(SCHEME))
-    wanted = _wanted(Job.read(known.job).outputs[0].name)
-    if video is None or wanted is None or known.id != _job_id(video, wanted):
+def _url_of(service: Service, video: Video | None, name: str, job_id: str) -> str:
+    """Of the picture with this name that a job has made; none where its video has changed since, or is gone."""
+    wanted = _wanted(name)
+    if video is None or wanted is None or job_id != _job_id(video, wanted):
         return ""
     return _url(service, video, wanted)

@@ -31,7 +31,7 @@ _ONE_FILE = ("thumbnail", "clip", "animation")  # all others hold their files' n
 @dataclass(frozen=True)
 class Artifact:
     """`report`: the output's part of the report of the job `job_id`, whose folder is `destination`; `source`: the facts
-    of what it was made from; `created_at` in seconds since 1970."""
+    of what it was made from, `revision` that of the video that the job named; `created_at` in seconds since 1970."""
 
     id: str
     org: str
@@ -39,6 +39,7 @@ class Artifact:
     destination: str
     report: OutputReport
     source: SourceFacts | None
+    revision: str | None
     created_at: float
 
 
@@ -162,7 +163,7 @@ def _published(org: str) -> ColumnElement[bool]:
 def _artifact(row: Row[Any]) -> Artifact:
     source = None if row.source is None else SourceFacts.model_validate_json(row.source)
     report = OutputReport.model_validate_json(row.report)
-    return Artifact(row.id, row.org, row.job_id, row.destination, report, source, row.created_at)
+    return Artifact(row.id, row.org, row.job_id, row.destination, report, source, row.revision, row.created_at)
 
 
 # What every job or request asks, built once.

@@ -73,6 +73,12 @@ def get(connection: Connection, id: str) -> Video | None:
     return None if row is None else _video(row)
 
 
+def by_revision(connection: Connection, revision: str) -> Video | None:
+    """The video that has, or still has, this revision."""
+    row = connection.execute(select(videos).where(videos.c.revision == revision)).first()
+    return None if row is None else _video(row)
+
+
 def list_of(connection: Connection, org: str | None, after: str = "", most: int = 100) -> Sequence[Video]:
     """By their ids, from the one after `after` on; of all organisations where `org` is None."""
     chosen = select(videos).where(videos.c.id > after).order_by(videos.c.id).limit(most)
