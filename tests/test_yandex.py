@@ -2,6 +2,7 @@
 line of its table, every limit, and nothing of one organisation to another."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -571,6 +572,27 @@ def test_who_watches_leaves_room_for_calls(door: Door, made: str) -> None:
         assert door.ok("Get", thumbnail_id=made)
         for each in watching:
             each.cancel()
+
+
+def test_who_looks_at_the_reflection_leaves_room_for_calls(tmp_path: Path, clip_folder: Path) -> None:
+    """No key is needed for that either, and its end is the client's business."""
+    with opened(tmp_path, clip_folder, grpc__reflection="true") as door, grpc.insecure_channel(door.address) as channel:
+        over = threading.Event()
+
+        def asking() -> Iterator[ServerReflectionRequest]:
+            yield ServerReflectionRequest(list_services="")
+            over.wait(60)
+
+        looking = [ServerReflectionStub(channel).ServerReflectionInfo(asking(), timeout=60) for _ in range(50)]
+        assert all(next(each).list_services_response.service for each in looking)
+        with pytest.raises(grpc.RpcError) as full:
+            next(ServerReflectionStub(channel).ServerReflectionInfo(asking(), timeout=60))
+        assert full.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert door.create()
+        over.set()
+        assert all(list(each) == [] for each in looking)
+        [again] = ServerReflectionStub(channel).ServerReflectionInfo(asking(), timeout=60)
+        assert again.list_services_response.service
 
 
 def test_metrics_count_calls(door: Door, made: str) -> None:

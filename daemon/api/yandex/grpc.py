@@ -1,14 +1,17 @@
 """gRPC: the calls of `calls.py`, the standard health service, and reflection where it is wanted."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
+from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from daemon.api.access import bearer
 from daemon.api.yandex.calls import SERVICES, Call
@@ -18,7 +21,7 @@ from daemon.metrics import Metrics
 
 MAX_MESSAGE = 1 << 20  # bytes of a request
 _MOST_AT_ONCE = 1000  # calls
-_MOST_WATCHERS = 50  # of the health service
+_MOST_KEYLESS = 50  # that watch the health service, and as many that look at the reflection
 _GRACE = 2.0  # seconds for calls that run, when the rest of the daemon has stopped
 _IDLE_MS = 600_000
 _OPTIONS = (
@@ -32,6 +35,7 @@ _CODES = {kind.value[0]: kind for kind in grpc.StatusCode}
 _DETAILS = "grpc-status-details-bin"
 _Context = grpc.aio.ServicerContext[Message, Message]
 _Watching = grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]
+_Reflecting = grpc.aio.ServicerContext[ServerReflectionRequest, ServerReflectionResponse]
 _Handler = Callable[[Message, _Context], Awaitable[Message]]
 
 
@@ -56,7 +60,8 @@ class Rpc:
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         if reflected:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+            add(_Reflection(names), self._server)
         try:
             self._server.add_insecure_port(listen)
         except RuntimeError:
@@ -96,21 +101,45 @@ class Rpc:
         return handle
 
 
-class _Health(health.aio.HealthServicer):
-    """Who watches needs no key and never ends: the calls of all others must have room beside them."""
+class _Places:
+    """For calls that need no key and may never end: those of all others must have room beside them."""
 
     def __init__(self) -> None:
+        self._taken = 0
+
+    @asynccontextmanager
+    async def one(self, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncGenerator[None, None]:
+        if self._taken >= _MOST_KEYLESS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_KEYLESS} do so already: try again later")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+class _Health(health.aio.HealthServicer):
+    def __init__(self) -> None:
         super().__init__()
-        self._watchers = 0
+        self._places = _Places()
 
     async def Watch(self, request: HealthCheckRequest, context: _Watching) -> None:
-        if self._watchers >= _MOST_WATCHERS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_MOST_WATCHERS} are watching already")
-        self._watchers += 1
-        try:
+        async with self._places.one(context):
             await super().Watch(request, context)
-        finally:
-            self._watchers -= 1
+
+
+class _Reflection(reflection.aio.ReflectionServicer):
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        self._places = _Places()
+
+    async def ServerReflectionInfo(  # type: ignore[override]  # a generator, there too
+        self, request_iterator: AsyncIterable[ServerReflectionRequest], context: _Reflecting
+    ) -> AsyncGenerator[ServerReflectionResponse, None]:
+        answers: Any = super().ServerReflectionInfo(request_iterator, context)
+        async with self._places.one(context):
+            async for answer in answers:
+                yield answer
 
 
 def _texts(context: _Context) -> dict[str, str]:
