@@ -334,6 +334,8 @@ def test_files_of_any_length_come_alike(door: Door, length: int) -> None:
     told = {name: value for name, value in got.headers.items() if name != "date"}
     assert told == {name: value for name, value in head.headers.items() if name != "date"}
     assert told["content-length"] == str(length) and told["accept-ranges"] == "bytes" and told["etag"]
+    in_part = httpx.head(url, headers={"Range": "bytes=0-0"})
+    assert (in_part.status_code, in_part.headers["content-length"]) == (200, str(length)), "ranges are for GET alone"
 
 
 def test_several_ranges_and_ranges_of_what_has_changed(published: tuple[str, Path]) -> None:

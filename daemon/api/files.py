@@ -117,7 +117,8 @@ class _Published(FileResponse):
             if self._is_known(asked):
                 told = {name: self.headers[name] for name in ("cache-control", "etag", "last-modified")}
                 await Response(status_code=304, headers=told)(scope, receive, send)
-            elif self._content is not None and "range" not in asked:
+            # Ranges are for GET alone (RFC 9110, 14.2).
+            elif scope["method"] == "HEAD" or (self._content is not None and "range" not in asked):
                 body = b"" if scope["method"] == "HEAD" else self._content
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": body})
