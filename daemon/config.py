@@ -36,7 +36,7 @@ Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
 
 _PREFIX = "THUMBD_"
-_NO_SETTINGS = ("CONFIG", "API_KEY", "TEST_POSTGRES")  # of ours, too
+_NO_SETTINGS = ("CONFIG", "API_KEY")  # of ours, too
 _OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\w+)?")  # what pods get where a service is named thumbd
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-POSTGRES = "THUMBD_TEST_POSTGRES"
+POSTGRES = "TEST_POSTGRES"
 
 with contextlib.suppress(ImportError):
     from hypothesis import settings
@@ -35,7 +35,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind; of the PostgreSQL server that THUMBD_TEST_POSTGRES names, a schema of its own."""
+    """An empty database of each kind; of the PostgreSQL server that TEST_POSTGRES names, a schema of its own."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'thumbd.db'}"
         return

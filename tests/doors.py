@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 from harness import Running, Site, free_port, thumbnail, until
 
-from daemon.catalogue import organisations
+from daemon.catalogue import organisations, signing
 
 
 class Door:
@@ -34,6 +35,11 @@ class Door:
         """Without an organisation: without a key."""
         headers = {"Authorization": f"Bearer {self.key(org)}"} if org else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def signed(self, path: str, life: int = 60) -> str:
+        """A URL of this path, signed with the daemon's own key."""
+        signer = self.site.ask(signing.signer)
+        return f"{self.url}{path}?{signer.sign('GET', path, int(time.time()) + life)}"
 
     def ended(self, client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
         """The report of a job, once it is over."""

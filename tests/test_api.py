@@ -18,7 +18,7 @@ from clips import RECIPES, Clip, make, not_a_video
 from doors import Door, door_of, job_of, problem
 from harness import Site, thumbnail, until
 
-from daemon.catalogue import organisations, signing
+from daemon.catalogue import organisations
 from daemon.job import Job
 
 FAULTS = """
@@ -275,12 +275,6 @@ def published(door: Door, clip: Clip) -> tuple[str, Path]:
     return output["url"], door.site.store / output["path"]
 
 
-def signed(door: Door, path: str, life: int = 60) -> str:
-    """A URL of this path, signed with the daemon's own key."""
-    signer = door.site.ask(signing.signer)
-    return f"{door.url}{path}?{signer.sign('GET', path, int(time.time()) + life)}"
-
-
 def test_a_file_comes_with_all_that_a_cache_wants(published: tuple[str, Path]) -> None:
     url, file = published
     whole = httpx.get(url)
@@ -328,13 +322,15 @@ def test_files_of_any_length_come_alike(door: Door, length: int) -> None:
     """Little ones are read when they are opened, others piece by piece."""
     data = os.urandom(length)
     (door.site.store / f"{length}.bin").write_bytes(data)
-    url = signed(door, f"/files/{length}.bin")
+    url = door.signed(f"/files/{length}.bin")
     got, head = httpx.get(url), httpx.head(url)
     assert got.content == data and head.content == b""
     passing = ("date", "cache-control")  # the seconds that the URL is good for
     told = {name: value for name, value in got.headers.items() if name not in passing}
     assert told == {name: value for name, value in head.headers.items() if name not in passing}
     assert told["content-length"] == str(length) and told["accept-ranges"] == "bytes" and told["etag"]
+    in_part = httpx.head(url, headers={"Range": "bytes=0-0"})
+    assert (in_part.status_code, in_part.headers["content-length"]) == (200, str(length)), "ranges are for GET alone"
 
 
 def test_several_ranges_and_ranges_of_what_has_changed(published: tuple[str, Path]) -> None:
@@ -393,7 +389,7 @@ def test_a_url_is_good_as_it_was_signed_and_no_longer(door: Door, published: tup
     url, file = published
     parts = urlsplit(url)
     query = dict(part.split("=") for part in parts.query.split("&"))
-    expired = signed(door, parts.path, life=-5)
+    expired = door.signed(parts.path, life=-5)
     altered = [
         {**query, "expires": str(int(query["expires"]) + 1)},
         {**query, "signature": "0" * 32},
@@ -438,10 +434,10 @@ def test_nothing_but_published_files_is_ever_served(door: Door, published: tuple
         "%ff%fe", "%ed%a0%80", "nothing.png", f"{here}/nothing.png", "~", "%25", "orgs",
     ]  # fmt: skip
     for path in paths:
-        target = signed(door, f"/files/{path}").removeprefix(door.url)
+        target = door.signed(f"/files/{path}").removeprefix(door.url)
         answer = door.say(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert answer.startswith(b"HTTP/1.1 404") and b"secret" not in answer, (path, answer)
-    assert httpx.get(signed(door, f"/files/{here}")).status_code == 200
+    assert httpx.get(door.signed(f"/files/{here}")).status_code == 200
 
 
 # --- what is wrong --------------------------------------------------------------------------------------------------

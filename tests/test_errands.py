@@ -3,28 +3,21 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import pytest
 from harness import until
-from sqlalchemy import Connection, Engine, Row, select, text, update
+from ledger import LEASE, OVER, POLICY, Verbs, new, report
+from sqlalchemy import Row, select, text, update
 
 from daemon.database import open_engine
 from daemon.errors import Failure
 from daemon.jobs import errands, lease, table
 from daemon.jobs.errands import Errand, NewErrand
-from daemon.jobs.retry import Policy
-from daemon.jobs.row import Held, Publication
-from daemon.jobs.table import NewJob
-from daemon.report import OutputReport, Report
+from daemon.jobs.row import Held
 from daemon.tables import errands as rows
-from daemon.tables import jobs, now
+from daemon.tables import jobs
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-LEASE = 30.0
-OVER = -1.0  # a lease that is over as soon as it is given
 ROOM: dict[errands.Kind, int] = {"callback": 10, "delivery": 10, "expiry": 10}
 
 
@@ -33,35 +26,22 @@ def owing(key: str, kind: errands.Kind = "callback", event: errands.Event = "com
     return NewErrand(key, kind, event, {"of": key}, secret=sealed, **more)
 
 
-class Ledger:
-    """The verbs on one engine, each in a transaction of its own."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    def __call__(self, verb: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with self.engine.begin() as connection:
-            return verb(connection, *args, **kwargs)
+class Ledger(Verbs):
+    """Of errands, and of the jobs that owe them."""
 
     def add(self, key: str, *owed: NewErrand, org: str = "default", destination: str | None = None) -> None:
-        place = destination or key
-        assert self(table.add, NewJob(key, org, key, f"/media/{key}", place, 1, "{}", errands=owed))
+        assert self(table.add, new(key, org, destination=destination or key, errands=owed))
 
     def hold(self, key: str, *owed: NewErrand, **more: Any) -> Held:
         self.add(key, *owed, **more)
-        ((held,),) = self(lease.claim, "a", 1, 0, LEASE, {})
-        return held
-
-    def publish(self, held: Held, *files: str) -> Publication:
-        assert self(lease.publishing, held, report_of(held, *files)) == "go"
-        return Publication(held.key, held.token, held.staging, held.destination)
+        return self.hold_again()
 
     def complete(self, key: str, *owed: NewErrand, **more: Any) -> None:
         assert self(lease.complete, self.publish(self.hold(key, *owed, **more)))
 
     def fail(self, key: str, *owed: NewErrand) -> None:
         held = self.hold(key, *owed)
-        assert self(lease.fail, held, report_of(held))
+        assert self(lease.fail, held, report(held))
 
     def claim(self, owner: str = "a", seconds: float = LEASE, **room: int) -> list[Errand]:
         return self(errands.claim, owner, room or ROOM, seconds)  # type: ignore[arg-type]
@@ -85,20 +65,10 @@ class Ledger:
         with self.engine.begin() as connection:
             return list(connection.execute(select(rows.c.secret).where(rows.c.secret.is_not(None))).scalars())
 
-    def clock(self) -> float:
-        with self.engine.begin() as connection:
-            return connection.execute(select(now())).scalar_one()
-
     def turn_back(self, key: str, seconds: float) -> None:
         """As if it were due so many seconds earlier."""
         with self.engine.begin() as connection:
             connection.execute(update(rows).where(rows.c.key == key).values(due_at=rows.c.due_at - seconds))
-
-
-def report_of(held: Held, *files: str) -> str:
-    about = {"width": 1, "height": 1, "format": "png", "bytes": 1, "device": "cpu"}
-    output = OutputReport(name="o", output="thumbnail", path="", files=list(files), **about)  # type: ignore[arg-type]
-    return Report(id=held.id, org=held.org, status="completed", attempt=held.token, outputs=[output]).model_dump_json()
 
 
 @pytest.fixture
@@ -154,7 +124,7 @@ def ways_to_fail(ledger: Ledger, key: str, *owed: NewErrand) -> dict[str, Callab
                 ledger.add(key, *owed)
             if claimed := ledger(lease.claim, "gone", 1, 0, LEASE, {}):
                 ledger(lease.start, claimed[0])
-                ledger(lease.take_over, "a", ["gone"], LEASE, Policy())
+                ledger(lease.take_over, "a", ["gone"], LEASE, POLICY)
 
     return {"fail": lambda: ledger.fail(key, *owed), "withdraw": withdraw, "cancel": cancel, "lost": lost}
 
@@ -206,9 +176,7 @@ def test_the_end_is_not_told_before_the_beginning_was_tried(ledger: Ledger) -> N
 
 def test_a_second_job_of_one_id_owes_nothing(ledger: Ledger) -> None:
     ledger.add("k", owing("q", event="queued"))
-    assert not ledger(
-        table.add, NewJob("k2", "default", "k", "/x", "k", 1, "{}", errands=(owing("x", event="queued"),))
-    )
+    assert not ledger(table.add, new("k2", id="k", errands=(owing("x", event="queued"),)))
     assert ledger.states() == {"q": "due"}
 
 
@@ -224,8 +192,8 @@ def test_a_job_run_again_owes_anew(ledger: Ledger) -> None:
     assert (
         not {"c", "f", "d"} & ledger.states().keys()
     )  # those who heard of the first failure will not take it for this one
-    ((again,),) = ledger(lease.claim, "a", 1, 0, LEASE, {})
-    assert ledger(lease.fail, again, report_of(again))
+    again = ledger.hold_again()
+    assert ledger(lease.fail, again, report(again))
     assert ledger.one().event == "failed"
 
 
@@ -253,7 +221,7 @@ def test_claims_are_fair_and_keep_to_the_room(ledger: Ledger) -> None:
 def test_only_the_holder_ends_an_errand(ledger: Ledger) -> None:
     ledger.complete("k", owing("d", "delivery"))
     lost = ledger.one("gone")
-    ledger(lease.take_over, "b", ["gone"], LEASE, Policy())
+    ledger(lease.take_over, "b", ["gone"], LEASE, POLICY)
     held = ledger.one("b")
     assert (held.key, held.token) == ("d", 2)
     assert not ledger(errands.finish, lost, "done", None)
@@ -306,7 +274,7 @@ def test_what_a_job_owes_is_told(ledger: Ledger) -> None:
     assert [(each.key, each.state) for each in ledger(errands.of, "k")] == [("d", "dormant")]
     assert ledger(errands.of, "another") == []
     assert ledger(errands.counts) == {}
-    ((held,),) = ledger(lease.claim, "a", 1, 0, LEASE, {})
+    held = ledger.hold_again()
     ledger(lease.complete, ledger.publish(held))
     assert ledger(errands.counts) == {"delivery": 1}
     ledger(errands.finish, ledger.one(), "failed", "no such bucket")
@@ -356,11 +324,11 @@ def test_nothing_is_published_where_files_are_being_removed(ledger: Ledger) -> N
     ledger.complete("k", owing("e", "expiry"), destination="film")
     inside, beside = (ledger.hold(name, destination=f"{name}") for name in ("film/part", "films"))
     removing = ledger.one()
-    assert ledger(lease.publishing, inside, report_of(inside)) == "wait"
-    assert ledger(lease.publishing, beside, report_of(beside)) == "go"
+    assert ledger(lease.publishing, inside, report(inside)) == "wait"
+    assert ledger(lease.publishing, beside, report(beside)) == "go"
     assert ledger(lease.expire, "k") not in ("wait", "gone")
     ledger(errands.finish, removing, "done", None)
-    assert ledger(lease.publishing, inside, report_of(inside)) == "go"
+    assert ledger(lease.publishing, inside, report(inside)) == "go"
 
 
 def test_nothing_is_removed_where_a_job_publishes(ledger: Ledger) -> None:

@@ -4,10 +4,12 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import until
+from ledger import Unheard, new
 from listener import always, listening
 from sqlalchemy import Connection
 
@@ -16,7 +18,6 @@ from daemon.errors import BadJob, TargetFailure, TargetRefused
 from daemon.job import Job
 from daemon.jobs import errands, table
 from daemon.jobs.errands import Errand, NewErrand
-from daemon.jobs.table import NewJob
 from daemon.metrics import Metrics
 from daemon.owed.delivery import Endpoints, files_of, region_of
 from daemon.owed.expiry import without
@@ -35,16 +36,19 @@ def database(tmp_path: Any) -> Iterator[Database]:
     base.close()
 
 
-def owe(database: Database, count: int, **more: Any) -> None:
-    """So many jobs that owe a callback each, from the start."""
+def owing(number: int, **more: Any) -> Callable[[Connection], None]:
+    """Adds a job that owes a callback from the start."""
+    errand = NewErrand(f"e{number}", "callback", "queued", {"url": "http://127.0.0.1:1/"}, **more)
 
     def add(connection: Connection) -> None:
-        for number in range(count):
-            errand = NewErrand(f"e{number}", "callback", "queued", {"url": "http://127.0.0.1:1/"}, **more)
-            new = NewJob(f"j{number}", "one", f"j{number}", "/x", f"j{number}", 1, "{}", errands=(errand,))
-            assert table.add(connection, new)
+        assert table.add(connection, new(f"j{number}", "one", errands=(errand,)))
 
-    asyncio.run(database.run(add))
+    return add
+
+
+def owe(database: Database, count: int, **more: Any) -> None:
+    for number in range(count):
+        asyncio.run(database.run(owing(number, **more)))
 
 
 def states(database: Database, count: int) -> list[tuple[str, int, str | None]]:
@@ -159,6 +163,52 @@ def test_who_has_lost_it_stops_and_says_nothing(database: Database) -> None:
     run(database, pay, stopped.is_set)
     other.join()
     assert states(database, 1) == [("running", 0, None)]
+
+
+@pytest.fixture
+def unheard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Unheard]:
+    """It loses the answer to the first claim of the errand `e0`."""
+    monkeypatch.setattr("daemon.owed.runner._AGAIN", 0.001)
+
+    def is_lost(answer: Any) -> bool:
+        return isinstance(answer, list) and "e0" in [each.key for each in answer if isinstance(each, Errand)]
+
+    base = Unheard(open_engine(f"sqlite:///{tmp_path / 'thumbd.db'}"), is_lost)
+    yield base
+    base.close()
+
+
+def test_an_errand_whose_claim_was_not_heard_of_is_paid_once(unheard: Unheard) -> None:
+    """It was committed: the errand is this owner's, who does not know of it."""
+    owe(unheard, 1)
+    paid: list[tuple[str, int]] = []
+
+    async def pay(errand: Errand) -> str:
+        paid.append((errand.key, errand.token))
+        return "well"
+
+    run(unheard, pay, lambda: bool(paid))
+    assert unheard.lost == 1 and paid == [("e0", 2)]
+    assert states(unheard, 1) == [("done", 0, "well")]
+
+
+def test_what_is_being_paid_is_not_given_back_with_it(unheard: Unheard) -> None:
+    asyncio.run(unheard.run(owing(1)))
+    other = asyncio.Event()
+    paid: list[tuple[str, int]] = []
+
+    async def pay(errand: Errand) -> str:
+        paid.append((errand.key, errand.token))
+        if errand.key == "e0":
+            other.set()
+        elif errand.token == 1:
+            await unheard.run(owing(0))
+            await other.wait()
+        return "well"
+
+    run(unheard, pay, other.is_set)
+    assert unheard.lost == 1 and paid == [("e1", 1), ("e0", 2)]
+    assert states(unheard, 2) == [("done", 0, "well")] * 2
 
 
 def test_delays_grow_up_to_the_longest() -> None:

@@ -16,13 +16,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.datastructures import Headers
-from starlette.responses import MalformedRangeHeader
+from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
 from daemon.api.access import TheService
 from daemon.api.bodies import Route
 from daemon.api.problems import Problem
 from daemon.errors import Forbidden, NotFound, StoreFailure
+from daemon.net import Answer
 from daemon.service import Service
 from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
@@ -46,7 +47,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem},
     416: {"description": "There is no such range", "content": _TEXT},
 }
-_QUESTIONS = ("range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _ANSWERS = ("content-length", "content-range", "accept-ranges", "etag", "last-modified")
 
 
@@ -117,7 +118,8 @@ class _Published(FileResponse):
             if self._is_known(asked):
                 told = {name: self.headers[name] for name in ("cache-control", "etag", "last-modified")}
                 await Response(status_code=304, headers=told)(scope, receive, send)
-            elif self._content is not None and "range" not in asked:
+            # Ranges are for GET alone (RFC 9110, 14.2).
+            elif scope["method"] == "HEAD" or (self._content is not None and "range" not in asked):
                 body = b"" if scope["method"] == "HEAD" else self._content
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
                 await send({"type": "http.response.body", "body": body})
@@ -142,33 +144,70 @@ class _Published(FileResponse):
 
 
 async def _passed_on(request: Request, bucket: Bucket, path: str, headers: Mapping[str, str]) -> Response:
-    """The bucket's own answer to the same question: it understands ranges and conditions."""
-    asked = {name: request.headers[name] for name in _QUESTIONS if name in request.headers}
+    """The bucket's own answer to the same question. It understands conditions; what range is meant is seen here, and
+    asked for in words in which all servers agree. For some take others wrong, or answer 200 to any, none of those tried
+    knows If-Range, and none says how long a file is in which there is no such range."""
+    asked = {name: request.headers[name] for name in _CONDITIONS if name in request.headers}
+    part: dict[str, str] = {}
+    tag: str | None = None
+    if request.method == "GET" and "range" in request.headers:
+        whole = await _whole(bucket, path, asked)
+        tag = whole.headers.get("etag")
+        try:
+            part = _part(request.headers, whole)
+        except RangeNotSatisfiable as none:
+            told = {"Content-Range": f"bytes */{none.max_size}", "Cache-Control": "no-store"}
+            return Response(status_code=416, headers={**headers, **told})
     answering = AsyncExitStack()
     try:
-        answer = await answering.enter_async_context(bucket.stream(request.method, path, asked))
+        answer = await answering.enter_async_context(bucket.stream(request.method, path, {**asked, **part}))
+        if part and answer.status in (200, 206, 416) and answer.headers.get("etag") != tag:  # published over meanwhile
+            await answering.aclose()
+            answer = await answering.enter_async_context(bucket.stream("GET", path, asked))
         if answer.status == 404:
             raise NotFound("there is no such file")
-        if answer.status not in (200, 206, 304, 412, 416):
+        if answer.status not in (200, 206, 304, 412):
             raise StoreFailure(f"reading a published file failed: the bucket answered {answer.status}")
     except BaseException:
         await answering.aclose()
         raise
     kept = {name: answer.headers[name] for name in _ANSWERS if name in answer.headers}
-    has_body = request.method == "GET" and answer.status in (200, 206)
+    status = 206 if "content-range" in kept else answer.status
+    has_body = request.method == "GET" and status in (200, 206)
     if not has_body:
         await answering.aclose()
-        if answer.status in (412, 416):
+        if status == 412:
             kept.pop("content-length", None)  # of what it says of that
             headers = {**headers, "Cache-Control": "no-store"}
-        return Response(status_code=answer.status, headers={**headers, **kept}, media_type=_type_of(path))
+        return Response(status_code=status, headers={**headers, **kept}, media_type=_type_of(path))
 
     async def body() -> AsyncIterator[bytes]:
         async with answering:
             async for chunk in answer.body:
                 yield chunk
 
-    return StreamingResponse(body(), answer.status, headers={**headers, **kept}, media_type=_type_of(path))
+    return StreamingResponse(body(), status, headers={**headers, **kept}, media_type=_type_of(path))
+
+
+async def _whole(bucket: Bucket, path: str, asked: Mapping[str, str]) -> Answer:
+    """What the bucket says of all of a file."""
+    async with bucket.stream("HEAD", path, asked) as answer:
+        async for _ in answer.body:
+            pass  # there is none; its end is heard, so that the connection is used again
+    return answer
+
+
+def _part(asked: Headers, whole: Answer) -> dict[str, str]:
+    """How the bucket is asked for the range that is meant; nothing where all of the file is the answer, as it may be to
+    several ranges (RFC 9110, 14.2): S3 knows but one. Raises RangeNotSatisfiable."""
+    size, etag, changed = map(whole.headers.get, ("content-length", "etag", "last-modified"))
+    if whole.status != 200 or size is None or asked.get("if-range") not in (None, etag, changed):
+        return {}
+    ranges = _Published._parse_range_header(asked["range"], int(size))
+    if len(ranges) != 1:
+        return {}
+    [(start, end)] = ranges
+    return {"range": f"bytes={start}-{end - 1}"}
 
 
 def _type_of(path: str) -> str:
