@@ -23,9 +23,9 @@ from daemon.job import Job
 
 FAULTS = """
 from daemon.store.folder import Folder
-import daemon.api.files
+import daemon.api.published
 before(Folder, "stage", hold("work"), calls=ALWAYS, fuse="hold-work")
-after(daemon.api.files, "_open", hold("opened"), fuse="hold-opened")
+after(daemon.api.published, "_open", hold("opened"), fuse="hold-opened")
 """
 
 
