@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -228,6 +229,11 @@ def test_without_words_it_helps(tmp_path: Path) -> None:
     ran = called(tmp_path)
     assert ran.returncode == 0
     assert all(command in ran.stdout for command in ("run", "submit", "serve", "status", "demo", "check", "schema"))
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    ran = called(tmp_path, "--version")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"thumbd {version('thumbd')}\n", "")
 
 
 @pytest.mark.parametrize("option", ["--count", "--width", "--height", "--short-side", "--quality"])

@@ -18,7 +18,8 @@ terminal.py   what is said, and how
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +44,21 @@ for command in _COMMANDS:
     cli.command()(command)
 cli.add_typer(org.commands, name="org")
 cli.add_typer(video.commands, name="video")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"thumbd {version('thumbd')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _thumbd(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What may be said before any command."""
 
 
 def main() -> None:
