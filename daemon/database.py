@@ -12,12 +12,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnDefault, Connection, Engine, create_engine, event, func, inspect, literal, select
+from sqlalchemy import URL, ColumnDefault, Connection, Engine, create_engine, event, func, inspect, literal, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from daemon.errors import Failure
-from daemon.tables import metadata
+from daemon.tables import jobs, metadata
 
 T = TypeVar("T")
 _AS_LITERAL: Any = {"compile_kwargs": {"literal_binds": True}}
@@ -32,8 +32,9 @@ class BadDatabase(Failure):
     code = "bad_database"
 
 
-def open_engine(url: str) -> Engine:
-    """The engine of a `sqlite:///` or `postgresql://` URL, its tables made. Raises BadDatabase."""
+def open_engine(url: str, *, new: bool = True) -> Engine:
+    """The engine of a `sqlite:///` or `postgresql://` URL, its tables made; without `new` only where there are some
+    already. Raises BadDatabase."""
     try:
         parsed = make_url(url)
     except Exception as error:
@@ -44,12 +45,8 @@ def open_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise BadDatabase("database: a file is needed, as in sqlite:///thumbd.db")
-            return _open_sqlite(Path(parsed.database))
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"))
-        with engine.begin() as connection:
-            connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
-            _make_tables(connection)
-        return engine
+            return _open_sqlite(Path(parsed.database), new)
+        return _open_postgresql(parsed, new)
     except ImportError as error:
         raise BadDatabase("database: PostgreSQL needs its driver: pip install 'thumbd[postgres]'") from error
     except (DBAPIError, OSError) as error:
@@ -57,7 +54,30 @@ def open_engine(url: str) -> Engine:
         raise BadDatabase(f"database {parsed.render_as_string()} cannot be opened: {why}") from error
 
 
-def _open_sqlite(path: Path) -> Engine:
+def _no_database(place: str) -> BadDatabase:
+    return BadDatabase(
+        f"there is no database at {place} (setting database): start `thumbd serve`, which makes it, or name the "
+        "daemon's settings with --config"
+    )
+
+
+def _open_postgresql(url: URL, new: bool) -> Engine:
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    try:
+        with engine.begin() as connection:
+            if not new and not inspect(connection).has_table(jobs.name):
+                raise _no_database(url.render_as_string())
+            connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
+            _make_tables(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _open_sqlite(path: Path, new: bool) -> Engine:
+    if not new and not path.exists():
+        raise _no_database(str(path.absolute()))
     path.parent.mkdir(parents=True, exist_ok=True)
     if (kind := _file_system(path.parent)) in _NETWORK:
         raise BadDatabase(f"database {path} lies on a network file system ({kind}), where SQLite's locks do not hold")

@@ -34,6 +34,14 @@ def film(clip_folder: Path) -> Path:
     return make(H264, clip_folder).path
 
 
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[Engine]:
+    """Those of the daemon in this folder."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'thumbd-data' / 'thumbd.db'}")
+    yield engine
+    engine.dispose()
+
+
 def number(picture: Path) -> int:
     with Image.open(picture) as image:
         return read_number(np.asarray(image.convert("RGB")))
@@ -156,6 +164,20 @@ def test_check_says_whether_the_api_can_listen_and_who_may_ask(tmp_path: Path) -
     assert lines["orgs"].endswith(" 1 with 1 API keys")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["status", "x"], ["cancel", "x"], ["retry", "x"], ["org", "list"], ["video", "list"]],
+    ids=" ".join,
+)
+def test_who_asks_where_no_database_is_makes_none(tmp_path: Path, words: list[str]) -> None:
+    ran = called(tmp_path, *words)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert one_line(ran.stderr) and f"no database at {tmp_path}/thumbd-data/thumbd.db (setting database)" in ran.stderr
+    assert "start `thumbd serve`" in ran.stderr and "--config" in ran.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.usefixtures("tables")
 def test_the_table_of_nobody_is_empty(tmp_path: Path) -> None:
     assert called(tmp_path, "status").stdout == "no jobs yet\n"
     for words in (["status", "x"], ["cancel", "x"], ["retry", "x"]):
@@ -262,6 +284,7 @@ def test_a_video_may_be_called_anything(tmp_path: Path, film: Path, name: str, m
     assert sorted(os.listdir(tmp_path / "o")) == sorted([made, "manifest.json"])
 
 
+@pytest.mark.usefixtures("tables")
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     for words in (["schema"], ["status"]):
@@ -287,10 +310,9 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Engine]:
-    """The table of the daemon in this folder: one job waits, one runs, one failed, one is done."""
-    engine = open_engine(f"sqlite:///{tmp_path / 'thumbd-data' / 'thumbd.db'}")
-    with engine.begin() as connection:
+def jobs(tables: Engine) -> Engine:
+    """One job waits, one runs, one failed, one is done."""
+    with tables.begin() as connection:
         for id in ("done", "failed", "running", "waiting"):
             job = NewJob(id, "default", id, f"/media/{id}.mp4", id, 1, "{}")
             table.add(connection, job)
@@ -303,8 +325,7 @@ def jobs(tmp_path: Path) -> Iterator[Engine]:
                 report = Report(id=id, org="default", status="completed", attempt=1)
                 lease.publishing(connection, held, report.model_dump_json())
                 lease.complete(connection, Publication(held.key, held.token, held.staging, held.destination))
-    yield engine
-    engine.dispose()
+    return tables
 
 
 @pytest.mark.usefixtures("jobs")

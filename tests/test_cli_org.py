@@ -47,6 +47,7 @@ def test_those_that_are_added_have_a_limit_and_default_has_none(tmp_path: Path) 
     }
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "_a", "ä", "a b", "a\n", "a" * 65, "-a"])
 def test_wrong_names_are_wrong_use(tmp_path: Path, name: str) -> None:
     ran = called(tmp_path, "org", "add", "--", name)
@@ -87,6 +88,7 @@ def test_roots_are_kept_as_they_were_written(tmp_path: Path, media: Path) -> Non
     assert listed(tmp_path)[0]["roots"] == [str(root) for root in named]
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     ("root", "said"),
     [
@@ -144,6 +146,7 @@ def test_what_is_removed_has_no_keys(tmp_path: Path, tables: Engine) -> None:
     assert owner(tables, first) is None
 
 
+@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("command", ["rotate", "remove", "webhook-secret"])
 def test_who_is_not_there_is_named(tmp_path: Path, command: str) -> None:
     ran = called(tmp_path, "org", command, "nobody")

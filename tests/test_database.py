@@ -324,10 +324,10 @@ def test_network_file_systems_are_refused(folder: str, kind: str) -> None:
 # Wrong settings.
 
 
-def refused(url: str) -> str:
+def refused(url: str, *, new: bool = True) -> str:
     """The message, which is one line."""
     with pytest.raises(BadDatabase) as raised:
-        open_engine(url)
+        open_engine(url, new=new)
     assert "\n" not in raised.value.message
     assert raised.value.code == "bad_database"
     return raised.value.message
@@ -364,6 +364,17 @@ def test_no_password_is_told() -> None:
 def test_without_its_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     assert "pip install" in refused("postgresql://me@127.0.0.1:1/thumbd")
+
+
+def test_who_asks_for_none_that_is_new_makes_nothing(database_url: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert "there is no database at " in refused(database_url, new=False)
+        assert list(tmp_path.iterdir()) == []
+    open_engine(database_url).dispose()
+    engine = open_engine(database_url, new=False)
+    with engine.begin() as connection:
+        assert table.counts(connection) == {}
+    engine.dispose()
 
 
 def test_a_database_of_an_older_version_gets_what_it_lacks(database_url: str) -> None:

@@ -23,15 +23,15 @@ class Ask(Protocol):
     def __call__(self, question: Callable[[Connection], T]) -> T: ...
 
 
-def ask_once(settings: Settings, question: Callable[[Connection], T]) -> T:
-    """One question, in a transaction of its own."""
-    with asking(settings) as ask:
+def ask_once(settings: Settings, question: Callable[[Connection], T], *, new: bool = False) -> T:
+    """One question, in a transaction of its own. `new`: the database may be made for it."""
+    with asking(settings, new=new) as ask:
         return ask(question)
 
 
 @contextmanager
-def asking(settings: Settings) -> Iterator[Ask]:
-    engine = open_engine(settings.database)
+def asking(settings: Settings, *, new: bool) -> Iterator[Ask]:
+    engine = open_engine(settings.database, new=new)
 
     def ask(question: Callable[[Connection], T]) -> T:
         try:

@@ -40,7 +40,7 @@ def add(
     roots = [_root(each, settings.sources.roots) for each in root or ()]
     if max_running is None and name != DEFAULT:
         max_running = DEFAULT_MAX_RUNNING
-    key = ask_once(settings, lambda c: organisations.add(c, name, roots, max_running or None))
+    key = ask_once(settings, lambda c: organisations.add(c, name, roots, max_running or None), new=True)
     if key is None:
         fail(f"there is an organisation {name!r} already: `thumbd org rotate {name}` gives it a new key", 1)
     print(key)

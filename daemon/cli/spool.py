@@ -42,7 +42,7 @@ def _wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
     reports: dict[str, Report] = {}
     unheard_at = monotonic() + _PATIENCE
     names = {asked.id: asked.stem for asked in jobs}
-    with progress_bars() as progress, asking(settings) as ask:
+    with progress_bars() as progress, asking(settings, new=True) as ask:
         bars = {id: progress.add_task(f"{stem} (waiting)", total=None) for id, stem in names.items()}
         while len(reports) < len(names):
             sleep(0.1)
