@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -150,7 +151,11 @@ class Daemon:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
         self._box = build_box(self._settings)
         bound = _socket("metrics.listen", self._settings.metrics.listen)
-        return bound, _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
+        door = _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
+        if self._settings.grpc.listen:
+            # Tried only: gRPC binds its own, and where it cannot its C core writes a line as nobody else's.
+            _socket("grpc.listen", self._settings.grpc.listen).close()
+        return bound, door
 
     async def _front_door(self) -> Service:
         return Service(
@@ -331,7 +336,9 @@ def _socket(setting: str, listen: str) -> socket.socket:
     try:
         return listening_socket(listen)
     except OSError as error:
-        raise BadSettings(f"{setting} {listen}: {error.strerror}") from None
+        running = "another daemon may be running there: stop it, or " if error.errno == errno.EADDRINUSE else ""
+        advice = f"{running}give this setting another host:port"
+        raise BadSettings(f"{setting} {listen}: {error.strerror}: {advice}") from None
 
 
 async def _cancel(tasks: "Sequence[asyncio.Task[object]]") -> None:

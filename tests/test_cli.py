@@ -202,6 +202,17 @@ def test_a_source_is_not_replaced_by_its_picture(copy: str, options: list[str], 
     assert (tmp_path / "there" / copy).exists()
 
 
+@pytest.mark.parametrize("door", ["metrics", "http", "grpc"])
+def test_a_daemon_that_cannot_listen_says_where_and_what_to_do(tmp_path: Path, door: str) -> None:
+    free = {f"THUMBD_{each}__LISTEN": "127.0.0.1:0" for each in ("METRICS", "HTTP", "GRPC")}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        ran = thumbd(tmp_path, "serve", **{**free, f"THUMBD_{door.upper()}__LISTEN": taken})
+    assert (ran.returncode, ran.stdout) == (2, "")
+    advice = "another daemon may be running there: stop it, or give this setting another host:port"
+    assert ran.stderr == f"thumbd: {door}.listen {taken}: Address already in use: {advice}\n"
+
+
 def test_who_waits_where_no_daemon_is_hears_of_it(tmp_path: Path) -> None:
     """And is told, when he gives up, what goes on."""
     for folder in ("in", "done", "failed"):
