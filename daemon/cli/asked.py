@@ -11,8 +11,10 @@ from daemon.catalogue.videos import SCHEME
 from daemon.errors import BadJob
 from daemon.intake.spool import parse
 from daemon.job import Job
+from daemon.outputs import Animation, Clip, Moving
 from daemon.ulid import new_ulid
 
+_MOVING: dict[str, type[Moving]] = {"clip": Clip, "animation": Animation}
 _LOOK = ("width", "height", "short_side", "fit", "upscale", "format", "quality", "accuracy", "name")
 
 
@@ -52,7 +54,7 @@ def is_job_file(what: str) -> bool:
 
 def job_file(path: str, options: dict[str, Any]) -> Job:
     if options:
-        raise BadJob(f"--{next(iter(options)).replace('_', '-')} goes with a video: a job file says it itself")
+        raise BadJob(f"{_option(next(iter(options)))} goes with a video: a job file says it itself")
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -67,9 +69,14 @@ def job_of(video: str, options: dict[str, Any]) -> Job:
     """The job that the options of a command describe: thumbnails at `--at`, or a series, or a sprite; or a clip or an
     animation."""
     look = {key: value for key, value in options.items() if key in _LOOK}
-    moving = next((kind for kind in ("clip", "animation") if options.get(kind)), None)
+    moving = next((kind for kind in _MOVING if kind in options), None)
     if moving is not None:
         said = {key: value for key, value in options.items() if key != moving}
+        if stray := next((key for key in said if key not in _MOVING[moving].model_fields), None):
+            raise BadJob(
+                f"{_option(stray)} and --{moving} do not go together: leave one of them out "
+                f"(--start and --duration say which stretch --{moving} takes)"
+            )
         # Not the video's own name: a clip beside it would take its place.
         return Job.check(
             {"source": video, "outputs": [{"output": moving, "name": f"{stem_of(video)}-{moving}", **said}]}
@@ -77,6 +84,9 @@ def job_of(video: str, options: dict[str, Any]) -> Job:
     if stray := next((key for key in ("duration", "fps") if key in options), None):
         raise BadJob(f"--{stray} goes with --clip or --animation")
     series: dict[str, Any] = {key: options[key] for key in ("every", "count", "start", "end", "pick") if key in options}
+    if series and not series.keys() & {"every", "count"}:
+        stray = next(iter(series))
+        raise BadJob(f"--{stray} needs --every or --count" + (", --clip or --animation" if stray == "start" else ""))
     outputs: list[dict[str, Any]] = []
     ats = options.get("at") or ([] if series else ["middle"])
     for n, at in enumerate(ats, 1):
@@ -102,3 +112,7 @@ def stem_of(source: str) -> str:
     readable = "".join(sign for sign in Path(path).stem if sign.isprintable() and sign != "\\")
     begun = re.sub(r"^[\W_]+", "", readable)
     return begun.encode()[:120].decode(errors="ignore") or "video"
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"

@@ -17,10 +17,10 @@ class Outputs:
     every: Annotated[str | None, typer.Option(help="A series: time between pictures.")] = None
     count: Annotated[int | None, typer.Option(help="A series: how many pictures.")] = None
     sprite: Annotated[bool, typer.Option("--sprite", help="The series as sheets of tiles and a WebVTT.")] = False
-    clip: Annotated[bool, typer.Option("--clip", help="A stretch as MP4.")] = False
+    clip: Annotated[bool, typer.Option("--clip", help="A stretch as MP4: from --start, --duration long.")] = False
     animation: Annotated[bool, typer.Option("--animation", help="A stretch as a loop: webp, gif or avif.")] = False
     start: Annotated[str | None, typer.Option(help="A series, clip or animation: from here.")] = None
-    end: Annotated[str | None, typer.Option(help="A series, clip or animation: to here.")] = None
+    end: Annotated[str | None, typer.Option(help="A series: to here.")] = None
     pick: Annotated[str | None, typer.Option(help='A series: "best" takes the best keyframe of each interval.')] = None
     duration: Annotated[str | None, typer.Option(help="A clip or animation: how long.")] = None
     fps: Annotated[str | None, typer.Option(help="A clip or animation: frames a second.")] = None
