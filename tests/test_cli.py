@@ -431,6 +431,20 @@ def test_job_files_are_dropped_as_they_are(tmp_path: Path, inbox: Path) -> None:
     assert json.loads((inbox / "one.one.json").read_bytes())["source"] == "a.mp4"
 
 
+@pytest.mark.usefixtures("tables")
+def test_who_asks_for_a_job_is_told_of_files_that_were_not_taken_in(tmp_path: Path, inbox: Path) -> None:
+    (inbox / "low").mkdir()
+    (inbox / ".half.json.tmp").touch()
+    for words in (["status", "x"], ["cancel", "x"], ["retry", "x"]):
+        (inbox / "low" / "film.x.json").unlink(missing_ok=True)
+        missing = "thumbd: there is no job 'x': `thumbd status` lists the newest"
+        assert called(tmp_path, *words).stderr == f"{missing}\n"
+        (inbox / "low" / "film.x.json").touch()
+        ran = called(tmp_path, *words)
+        lies = "a file that still lies in thumbd-data/spool/in/low is not known before a daemon takes it in"
+        assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", f"{missing}; {lies}\n")
+
+
 def test_if_one_job_is_wrong_none_is_dropped(tmp_path: Path, inbox: Path) -> None:
     (tmp_path / "good.json").write_text('{"source": "a", "outputs": [{"output": "thumbnail", "at": 1}]}')
     (tmp_path / "bad.json").write_text('{"source": "a", "outputs": []}')

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
 
 import typer
@@ -91,7 +91,7 @@ def status(
     if id is not None:
         known, owed = ask_once(settings, lambda c: _with_errands(c, table.get(c, None, id)))
         if known is None:
-            fail(f"there is no job {id!r}: `thumbd status` lists the newest", 1)
+            _fail_missing(settings, id)
         print(json.dumps(known.report.as_dict(), indent=1) if as_json else _line_of(known))
         if not as_json:
             print("".join(f"  {_line_of_errand(errand)}\n" for errand in owed if errand.state != DONE), end="")
@@ -108,8 +108,9 @@ def status(
 
 def retry(id: str, config: ConfigOption = None) -> None:
     """Queues a failed job again."""
-    state = ask_once(load(config), lambda c: table.retry(c, None, id))
-    _tell_change(id, state, FAILED, "queued again", "only failed jobs can be run again")
+    settings = load(config)
+    state = ask_once(settings, lambda c: table.retry(c, None, id))
+    _tell_change(settings, id, state, FAILED, "queued again", "only failed jobs can be run again")
 
 
 def cancel(id: str, url: UrlOption = None, config: ConfigOption = None) -> None:
@@ -119,16 +120,23 @@ def cancel(id: str, url: UrlOption = None, config: ConfigOption = None) -> None:
 
         remote.cancel(url, id)
         return
-    state = ask_once(load(config), lambda c: table.cancel(c, None, id))
-    _tell_change(id, "running" if state == QUEUED else state, "running", "cancelled", "it is over already")
+    settings = load(config)
+    state = ask_once(settings, lambda c: table.cancel(c, None, id))
+    _tell_change(settings, id, "running" if state == QUEUED else state, "running", "cancelled", "it is over already")
 
 
-def _tell_change(id: str, state: str | None, needed: str, done: str, otherwise: str) -> None:
+def _tell_change(settings: Settings, id: str, state: str | None, needed: str, done: str, otherwise: str) -> None:
     if state is None:
-        fail(f"there is no job {id!r}: `thumbd status` lists the newest", 1)
+        _fail_missing(settings, id)
     if state != needed:
         fail(f"job {id!r} is {state}: {otherwise}", 1)
     print(f"{id}: {done}")
+
+
+def _fail_missing(settings: Settings, id: str) -> NoReturn:
+    lying = spool.lying(settings)
+    perhaps = f"; a file that still lies in {lying} is not known before a daemon takes it in" if lying else ""
+    fail(f"there is no job {id!r}: `thumbd status` lists the newest{perhaps}", 1)
 
 
 def _with_errands(connection: Connection, known: Known | None) -> tuple[Known | None, list[errands.Known]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
+from pathlib import Path
 from time import monotonic, sleep
 
 from daemon.cli.asked import Asked
@@ -9,6 +10,7 @@ from daemon.cli.beside import asking
 from daemon.cli.terminal import INTERRUPTED, errors, fail, progress_bars
 from daemon.config import Settings
 from daemon.errors import BadJob
+from daemon.intake.spool import FOLDERS
 from daemon.jobs import table
 from daemon.report import Report
 from daemon.tables import PUBLISHING, RUNNING
@@ -27,6 +29,12 @@ def drop(settings: Settings, asked: Asked) -> None:
 
 def _file_of(asked: Asked) -> str:
     return f"{asked.stem}.{asked.id}.json"
+
+
+def lying(settings: Settings) -> Path | None:
+    """A drop folder in which files lie, if there is one."""
+    folders = (settings.spool.root / folder for folder in FOLDERS.values())
+    return next((folder for folder in folders if any(each.is_file() for each in folder.glob("[!.]*"))), None)
 
 
 def wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
