@@ -19,7 +19,7 @@ from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.signing import Signer
 from daemon.catalogue.videos import Video
 from daemon.database import Database
-from daemon.errors import NotFound, Overloaded, QuotaExceeded, Unauthenticated
+from daemon.errors import FailedPrecondition, NotFound, Overloaded, QuotaExceeded, Unauthenticated
 from daemon.intake.inbox import new_job
 from daemon.job import Job
 from daemon.jobs import table
@@ -31,6 +31,7 @@ from daemon.register import look, register
 from daemon.sources import Sources
 from daemon.store.bucket import Bucket
 from daemon.store.folder import Folder
+from daemon.tables import FAILED
 from daemon.ulid import new_ulid
 
 T = TypeVar("T")
@@ -222,6 +223,25 @@ class Service:
         known = await self.job(org, id)
         if known is not None and known.is_over:
             self.settled(known)
+        return known
+
+    async def retry(self, org: str, id: str) -> Known | None:
+        """Queues a failed job anew; None where there is none. Raises FailedPrecondition where it has not failed, and
+        Overloaded."""
+        closed = self.refusal()
+
+        def again(connection: Connection) -> Known | None:
+            state = table.retry(connection, org, id)
+            known = table.get(connection, org, id)
+            if known is not None and state != FAILED:
+                raise FailedPrecondition(f"job {id!r} is {known.status}: only failed jobs can be run again")
+            if known is not None and closed is not None:
+                raise closed  # it undoes what was changed
+            return known
+
+        known = await self.ask(again)
+        if known is not None:
+            self._accepted(False)  # what it owes sleeps until it is over
         return known
 
     # Videos.

@@ -28,6 +28,13 @@ before(Folder, "stage", hold("work"), calls=ALWAYS, fuse="hold-work")
 after(daemon.api.published, "_open", hold("opened"), fuse="hold-opened")
 """
 
+NEVER_LOOKS = """
+from dataclasses import replace
+import daemon.app
+terms_of = daemon.app.terms_of
+daemon.app.terms_of = lambda *said: replace(terms_of(*said), idle_poll=3600)
+"""
+
 
 @pytest.fixture(scope="module")
 def clip(clip_folder: Path) -> Clip:
@@ -152,6 +159,34 @@ def test_a_waiting_job_that_is_cancelled_is_over(held: Door, one: httpx.Client, 
     (held.site.fuses / "work.held").unlink()
     ended = one.get("/jobs/first", params={"wait": 30}).json()
     assert (ended["status"], ended["error"]["code"]) == ("failed", "cancelled")
+
+
+def test_a_failed_job_is_queued_again(held: Door, one: httpx.Client, clip: Clip) -> None:
+    one.post("/jobs", json=job_of(clip.path, id="busy"))
+    until((held.site.fuses / "work.held").exists, "the lane is busy")
+    queued = one.post("/jobs", json=job_of(clip.path.with_name("other.mp4"), id="again")).json()
+    assert problem(one.post("/jobs/again/retry"), 409)["code"] == "failed_precondition"
+    assert one.delete("/jobs/again").json()["status"] == "failed"
+    with held.client("two") as two:
+        problem(two.post("/jobs/again/retry"), 404)
+    answer = one.post("/jobs/again/retry")
+    assert (answer.status_code, answer.json()) == (202, queued)
+    told = problem(one.post("/jobs/again/retry"), 409)
+    assert told["detail"] == "job 'again' is pending: only failed jobs can be run again"
+    problem(one.post("/jobs/none/retry"), 404)
+    for id in ("again", "busy"):
+        one.delete(f"/jobs/{id}")
+
+
+def test_a_job_that_is_queued_again_is_run_at_once(tmp_path: Path, clip: Clip) -> None:
+    """By a daemon that looks for jobs only when it is woken."""
+    source = tmp_path / "later.mp4"
+    with door_of(Site(tmp_path, tmp_path), NEVER_LOOKS) as door, door.client("one") as client:
+        assert door.ended(client, job_of(source, id="later"))["error"]["code"] == "source_missing"
+        shutil.copy(clip.path, source)
+        assert client.post("/jobs/later/retry").json()["error"] is None
+        report = client.get("/jobs/later", params={"wait": 20}).json()
+    assert (report["status"], report["attempt"]) == ("completed", 2)
 
 
 def test_who_waits_hears_of_the_end_as_it_comes(held: Door, one: httpx.Client, clip: Clip) -> None:

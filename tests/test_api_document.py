@@ -133,6 +133,7 @@ def test_what_the_document_says_is_so(door: Door, document: dict[str, Any], mode
 # What a path's parameter is, of the organisation that has it; and the same of nobody, as long.
 THINGS = {
     "/jobs/{id}": {"id": ("thumb_job_of_one", "thumb_job_of_non")},
+    "/jobs/{id}/retry": {"id": ("thumb_job_of_one", "thumb_job_of_non")},
     "/videos/{id}": {"id": ("film-of-one", "film-of-non")},
     "/files/{path}": {"path": ("orgs/one/thumb_job_of_one/p.png", "orgs/one/thumb_job_of_one/q.png")},
     "/v1/api/{org_id}/videos/{public_id}/thumbnails": {

@@ -183,11 +183,12 @@ def accepted(door: Door) -> bool:
 
 def test_a_full_disk_is_told_as_later(door: Door) -> None:
     with door.client() as client:
-        client.post("/jobs", json=job_of("/nowhere.mp4", id="before"))
+        failed = door.ended(client, job_of("/nowhere.mp4", id="before"))
         door.site.light("full-disk")
         until(lambda: refused(door, "No space left"), "nothing is taken in")
         assert client.post("/jobs", json=job_of("/x.mp4", id="before")).status_code == 202, "it was accepted before"
-        assert client.get("/jobs/before").status_code == 200 and client.get("/jobs").status_code == 200
+        assert problem(client.post("/jobs/before/retry"), 503)["code"] == "overloaded"
+        assert client.get("/jobs/before").json() == failed and client.get("/jobs").status_code == 200
         door.site.put_out("full-disk")
         until(lambda: accepted(door), "jobs are taken in again")
 

@@ -1,7 +1,8 @@
-"""`submit`, `status` and `cancel` with `--url`: jobs of a daemon anywhere."""
+"""`submit`, `status`, `cancel` and `retry` with `--url`: jobs of a daemon anywhere."""
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -128,7 +129,21 @@ def test_the_newest_jobs_come_first_over_all_pages(
     assert [report["id"] for report in reports] == ids[::-1]
 
 
-@pytest.mark.parametrize("command", ["status", "cancel"])
+def test_a_failed_job_is_queued_again(door: Door, tmp_path: Path, clip: Clip) -> None:
+    later = clip.path.with_name("later.mp4")
+    id = door.thumbd(tmp_path, "submit", later, "--at", "1s").stdout.strip()
+    until(lambda: "failed" in door.thumbd(tmp_path, "status", id).stdout, "the job has failed")
+    shutil.copy(clip.path, later)
+    ran = door.thumbd(tmp_path, "retry", id)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{id}: queued again\n", "")
+    until(lambda: "completed" in door.thumbd(tmp_path, "status", id).stdout, "the job is done")
+    later.unlink()
+    ran = door.thumbd(tmp_path, "retry", id)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == f"thumbd: job '{id}' is completed: only failed jobs can be run again\n"
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "retry"])
 def test_a_job_that_is_not_there_is_named(door: Door, tmp_path: Path, command: str) -> None:
     ran = door.thumbd(tmp_path, command, "none")
     assert (ran.returncode, ran.stdout) == (1, "")
@@ -164,7 +179,7 @@ def test_check_knows_a_daemon_that_listens_already(door: Door, tmp_path: Path) -
     ("key", "said"),
     [("", "put the one that"), (" ", "put the one that"), ("thumbd_wrong", "not known"), ("ä\n", "holds no API key")],
 )
-@pytest.mark.parametrize("words", [("submit", "a.mp4"), ("status",), ("cancel", "x")])
+@pytest.mark.parametrize("words", [("submit", "a.mp4"), ("status",), ("cancel", "x"), ("retry", "x")])
 def test_a_wrong_key_is_2(door: Door, tmp_path: Path, key: str, said: str, words: tuple[str, ...]) -> None:
     ran = called(tmp_path, words[0], "--url", door.url, *words[1:], THUMBD_API_KEY=key)
     assert (ran.returncode, ran.stdout) == (2, "")
@@ -183,7 +198,7 @@ def test_a_wrong_url_is_2(tmp_path: Path, url: str) -> None:
 
 def test_nobody_answers(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    for words in (["submit", "a.mp4", "--wait"], ["status"], ["status", "x"], ["cancel", "x"]):
+    for words in (["submit", "a.mp4", "--wait"], ["status"], ["status", "x"], ["cancel", "x"], ["retry", "x"]):
         ran = called(tmp_path, words[0], "--url", url, *words[1:], THUMBD_API_KEY=KEY)
         assert (ran.returncode, ran.stdout) == (2, "")
         assert one_line(ran.stderr) and f"no daemon answers at {url}" in ran.stderr

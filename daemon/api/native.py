@@ -140,6 +140,12 @@ async def cancel_job(caller: Caller, service: TheService, id: Id) -> JobView:
     return await _told(service, await service.cancel(caller.name, id), id)
 
 
+@router.post("/jobs/{id}/retry", status_code=202, responses=_problems(404, 409, 503))
+async def retry_job(caller: Caller, service: TheService, id: Id) -> JobView:
+    """Queues a failed job again, as the same job. One that has not failed stays as it is."""
+    return await _told(service, await service.retry(caller.name, id), id)
+
+
 @router.put("/videos/{id}", responses=_problems(409, 422, 503))
 async def put_video(caller: Caller, service: TheService, id: Id, video: NewVideo) -> VideoView:
     """Registers a video under an id of your own, or changes it. It is looked at before this answers."""

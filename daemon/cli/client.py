@@ -132,6 +132,10 @@ class Client:
         """How it was when it was asked to end."""
         return self._call(RemoteJob, "DELETE", f"/jobs/{quote(id, safe='')}")
 
+    def retry(self, id: str) -> RemoteJob:
+        """Raises FailedPrecondition where it has not failed."""
+        return self._call(RemoteJob, "POST", f"/jobs/{quote(id, safe='')}/retry")
+
     def fetch(self, url: str, file: Path) -> None:
         """Writes what a signed URL of the daemon leads to."""
         try:

@@ -106,8 +106,13 @@ def status(
     print("  ".join(f"{state}: {count}" for state, count in counts.items()) or "no jobs yet")
 
 
-def retry(id: str, config: ConfigOption = None) -> None:
+def retry(id: str, url: UrlOption = None, config: ConfigOption = None) -> None:
     """Queues a failed job again."""
+    if url is not None:
+        from daemon.cli import remote  # here: as above
+
+        remote.retry(url, id)
+        return
     settings = load(config)
     state = ask_once(settings, lambda c: table.retry(c, None, id))
     _tell_change(settings, id, state, FAILED, "queued again", "only failed jobs can be run again")

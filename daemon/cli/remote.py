@@ -14,7 +14,7 @@ from daemon.catalogue.organisations import DEFAULT
 from daemon.cli.asked import Asked
 from daemon.cli.client import Client, RemoteJob
 from daemon.cli.terminal import INTERRUPTED, errors, fail, plain, progress_bars
-from daemon.errors import BadJob, BadRequest, Cancelled, Later, NotFound
+from daemon.errors import BadJob, BadRequest, Cancelled, FailedPrecondition, Later, NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,6 +60,15 @@ def status(url: str, id: str | None, most: int, as_json: bool) -> None:
         print(_line_of(job))
     if not found:
         print("no jobs yet")
+
+
+def retry(url: str, id: str) -> None:
+    with _daemon(url) as client:
+        try:
+            client.retry(id)
+        except FailedPrecondition as otherwise:
+            fail(otherwise.message, 1)
+    print(f"{id}: queued again")
 
 
 def cancel(url: str, id: str) -> None:
