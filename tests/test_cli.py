@@ -477,6 +477,8 @@ def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
         assert one_line(ran.stderr) and "bad: " in ran.stderr and "no such file" in ran.stderr
         ran = thumbd(tmp_path, "submit", "good.json", "--wait", "--json", "--config", "a.toml")
         assert (ran.returncode, json.loads(ran.stdout)["status"]) == (0, "completed")
+        for folder, name in (("done", "good"), ("failed", "bad")):
+            assert os.listdir(tmp_path / "thumbd-data/spool" / folder) == [f"{name}.{name}.json"]
     finally:
         serving.terminate()
         assert serving.wait(30) == 0

@@ -305,6 +305,23 @@ def test_the_same_name_twice_is_two_jobs(spool: Spool) -> None:
     assert len(list((spool.root / "done").glob("job.*.json"))) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "id", "report"),
+    [
+        ("film.json", "x", "film.x.json"),
+        ("film.x.json", "x", "film.x.json"),
+        ("film.x.json", "y", "film.x.y.json"),
+        ("film.x", "x", "film.x.json"),
+        ("x.json", "x", "x.x.json"),
+        ("film-x.json", "x", "film-x.x.json"),
+    ],
+)
+def test_a_report_has_the_name_and_the_id_once(spool: Spool, name: str, id: str, report: str) -> None:
+    said = Report(id=id, org="default", status="completed").model_dump_json()
+    spool.write_reports([Owed(id, id, said, False, (name,))])
+    assert os.listdir(spool.root / "done") == [report]
+
+
 def test_order_is_by_priority_and_name(spool: Spool) -> None:
     for folder in ("in/low", "in", "in/high"):
         for name in ("b", "a", "c"):

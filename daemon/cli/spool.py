@@ -58,7 +58,7 @@ def _wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
                 unheard_at = inf
                 _say_what_is_not_taken_in(settings, jobs)
             for id in names.keys() - reports.keys():
-                if report := _report_file(settings, f"{names[id]}.{id}.{id}.json"):
+                if report := _report_file(settings, f"{names[id]}.{id}.json"):
                     reports[id] = report
                     progress.update(bars[id], description=f"{names[id]} ({report.status})", completed=1, total=1)
             for known in ask(lambda c: table.latest(c, 1000, (RUNNING, PUBLISHING))) if not progress.disable else ():

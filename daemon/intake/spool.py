@@ -3,7 +3,7 @@
     in/  in/high/  in/low/     jobs are dropped here; names beginning with "." or ending in .tmp .part ~ are left alone
     claimed/<owner>/           private to a daemon: <ulid>__<name>, and a lock that it holds for its life
                                (<ulid>_high_<name>, <ulid>_low_<name> where that is where it was dropped)
-    done/  failed/             reports, <name>.<id>.json
+    done/  failed/             reports, <name>.<id>.json; an id that ends the name already stands once
 
 A file is discovered by scanning, read when it is complete, claimed by renaming (which gives it its id), and belongs to
 the daemon once its row is committed. Blocking: to be called in a thread.
@@ -316,7 +316,7 @@ def _stem(name: str) -> str:
 
 
 def _report_name(name: str, id: str) -> str:
-    return f"{_short(_stem(name), _NAME_BYTES - len(id) - 6)}.{id}.json"
+    return f"{_short(_stem(name).removesuffix(f'.{id}'), _NAME_BYTES - len(id) - 6)}.{id}.json"
 
 
 def _short(name: str, size: int) -> str:
