@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from clips import RECIPES, make, not_a_video, read_number
 from command import THUMBD, called, environment, one_line, thumbd
+from harness import free_port
 from PIL import Image
 from sqlalchemy import Engine
 
@@ -216,6 +217,14 @@ def test_a_daemon_that_cannot_listen_says_where_and_what_to_do(tmp_path: Path, d
     assert (ran.returncode, ran.stdout) == (2, "")
     advice = "another daemon may be running there: stop it, or give this setting another host:port"
     assert ran.stderr == f"thumbd: {door}.listen {taken}: Address already in use: {advice}\n"
+
+
+def test_two_doors_are_not_one(tmp_path: Path) -> None:
+    same = f"127.0.0.1:{free_port()}"
+    doors = {"THUMBD_METRICS__LISTEN": same, "THUMBD_HTTP__LISTEN": same, "THUMBD_GRPC__LISTEN": ""}
+    ran = thumbd(tmp_path, "serve", **doors)
+    assert ran.returncode == 2 and one_line(ran.stderr)
+    assert f"http.listen {same}: Address already in use" in ran.stderr
 
 
 def test_who_waits_where_no_daemon_is_hears_of_it(tmp_path: Path) -> None:
@@ -458,11 +467,12 @@ def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
     """Beside a running daemon: one job that is done, and one whose source is not there."""
     (tmp_path / "a.toml").write_text(
         'workers = 1\nhttp.listen = ""\ngrpc.listen = ""\nmetrics.listen = "127.0.0.1:0"\n'
-        f'spool.min_free_bytes = 0\nsources.roots = ["{film.parent}"]\n'
+        f'spool.min_free_bytes = 0\nsources.roots = ["{film.parent}"]\nwebhooks.enabled = false\n'
     )
-    for name, source in (("good", film), ("bad", film.parent / "none.mp4")):
+    for name, source in (("good", film), ("bad", film.parent / "none.mp4"), ("refused", film)):
         job = {"id": name, "source": str(source), "outputs": [{"output": "thumbnail", "name": "p", "at": 1}]}
-        (tmp_path / f"{name}.json").write_text(json.dumps(job))
+        calling = {"callback_url": "https://host/"} if name == "refused" else {}
+        (tmp_path / f"{name}.json").write_text(json.dumps(job | calling))
     serving = subprocess.Popen(
         [sys.executable, "-P", "-m", "daemon", "serve", "--config", "a.toml"], cwd=tmp_path, stderr=subprocess.DEVNULL
     )
@@ -477,6 +487,11 @@ def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
         assert one_line(ran.stderr) and "bad: " in ran.stderr and "no such file" in ran.stderr
         ran = thumbd(tmp_path, "submit", "good.json", "--wait", "--json", "--config", "a.toml")
         assert (ran.returncode, json.loads(ran.stdout)["status"]) == (0, "completed")
+        ran = thumbd(tmp_path, "submit", "refused.json", "--wait", "--config", "a.toml")
+        assert ran.returncode == 1
+        assert one_line(ran.stderr) and "refused: callback_url: this daemon calls nobody back" in ran.stderr
+        for file in (tmp_path / "thumbd-data/spool/failed").glob("refused.*"):
+            file.unlink()
         for folder, name in (("done", "good"), ("failed", "bad")):
             assert os.listdir(tmp_path / "thumbd-data/spool" / folder) == [f"{name}.{name}.json"]
     finally:

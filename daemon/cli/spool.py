@@ -1,6 +1,8 @@
 """Jobs through the spool of a daemon: dropped as files, and waited for by their reports."""
 
 from collections.abc import Sequence
+from glob import escape
+from itertools import count
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
@@ -16,6 +18,7 @@ from daemon.report import Report
 from daemon.tables import PUBLISHING, RUNNING
 
 _PATIENCE = 3.0  # seconds
+_SELDOM = 10  # turns: a folder may hold very many reports
 
 
 def drop(settings: Settings, asked: Asked) -> None:
@@ -52,13 +55,18 @@ def _wait_for(settings: Settings, jobs: Sequence[Asked]) -> list[Report]:
     names = {asked.id: asked.stem for asked in jobs}
     with progress_bars() as progress, asking(settings, new=True) as ask:
         bars = {id: progress.add_task(f"{stem} (waiting)", total=None) for id, stem in names.items()}
-        while len(reports) < len(names):
+        for turn in count(1):
+            if len(reports) == len(names):
+                break
             sleep(0.1)
             if monotonic() > unheard_at:
                 unheard_at = inf
                 _say_what_is_not_taken_in(settings, jobs)
             for id in names.keys() - reports.keys():
-                if report := _report_file(settings, f"{names[id]}.{id}.json"):
+                report = _report_file(settings, f"{names[id]}.{id}.json")
+                if report is None and turn % _SELDOM == 0:
+                    report = _refusal(settings, names[id], id)
+                if report is not None:
                     reports[id] = report
                     progress.update(bars[id], description=f"{names[id]} ({report.status})", completed=1, total=1)
             for known in ask(lambda c: table.latest(c, 1000, (RUNNING, PUBLISHING))) if not progress.disable else ():
@@ -77,6 +85,14 @@ def _say_what_is_not_taken_in(settings: Settings, jobs: Sequence[Asked]) -> None
             f" what does its /readyz say? Until then they wait in {folder}",
             markup=False,
         )
+
+
+def _refusal(settings: Settings, stem: str, id: str) -> Report | None:
+    """Where the daemon takes no such job: its report, written to an id of the daemon's own."""
+    for rejected in (settings.spool.root / "failed").glob(f"{escape(stem)}.{id}.*.rejected"):
+        if report := _report_file(settings, rejected.with_suffix(".json").name):
+            return report.model_copy(update={"id": id})
+    return None
 
 
 def _report_file(settings: Settings, name: str) -> Report | None:
