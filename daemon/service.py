@@ -13,8 +13,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from daemon.catalogue import artifacts, organisations, quotas, videos
-from daemon.catalogue.artifacts import Artifact
+from daemon.catalogue import organisations, quotas, videos
 from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.signing import Signer
 from daemon.catalogue.videos import Video
@@ -118,9 +117,14 @@ class Service:
             self._callers.pop(digest, None)
         raise Unauthenticated("no API key was given" if not key else "this API key is not known, or has expired")
 
-    async def spend(self, org: str, name: str) -> None:
-        """Counts one use of an hour's allowance. Raises QuotaExceeded."""
-        await self._counting(name, lambda c: quotas.spend(c, org, name, self.terms.quotas[name]))
+    async def spend(self, org: str, name: str, question: Callable[[Connection], T]) -> T:
+        """Counts one use of an hour's allowance and asks what it is for. Raises QuotaExceeded."""
+
+        def counted(connection: Connection) -> T:
+            quotas.spend(connection, org, name, self.terms.quotas[name])
+            return question(connection)
+
+        return await self._counting(name, counted)
 
     async def _counting(self, allowance: str | None, spend: Callable[[Connection], T]) -> T:
         try:
@@ -256,12 +260,6 @@ class Service:
         """Of whatever organisation."""
         return await self.ask(lambda c: videos.get(c, id))
 
-    async def video_of(self, made: Artifact) -> Video | None:
-        """The video that it was made from; None where that has changed since, or is gone."""
-        if (revision := made.revision) is None:
-            return None
-        return await self.ask(lambda c: videos.by_revision(c, revision))
-
     async def videos(self, org: str, after: str, most: int) -> Sequence[Video]:
         return await self.ask(lambda c: videos.list_of(c, org, after, most))
 
@@ -271,12 +269,6 @@ class Service:
             raise NotFound(f"there is no video {id!r}")
 
     # What was published.
-
-    async def artifacts_of(self, org: str, job_id: str) -> list[Artifact]:
-        return await self.ask(lambda c: artifacts.of_job(c, org, job_id))
-
-    async def largest_thumbnail(self, video: Video) -> Artifact | None:
-        return await self.ask(lambda c: artifacts.largest_thumbnail(c, video))
 
     def file_url(self, path: str, life: int | None = None) -> str:
         """A signed URL of a published file, good for `life` seconds: the bucket's own where the store is one."""

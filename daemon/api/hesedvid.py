@@ -2,22 +2,30 @@
 pictures themselves under URLs that are known before there is a file."""
 
 import hashlib
+import json
 import re
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
+from sqlalchemy import Connection
 
 from daemon.api.access import SECURITY, Caller, TheService
 from daemon.api.bodies import Route
 from daemon.api.files import ANSWERS, file_response
 from daemon.api.problems import Problem
+from daemon.catalogue import artifacts, videos
+from daemon.catalogue.artifacts import Artifact
 from daemon.catalogue.organisations import Organisation
 from daemon.catalogue.videos import SCHEME, Video
 from daemon.errors import AtPastEnd, Forbidden, NotFound
 from daemon.job import Job
+from daemon.jobs import table
+from daemon.jobs.row import Known
 from daemon.report import Status
 from daemon.service import Service
 
@@ -91,9 +99,10 @@ def router(fit: Fit) -> APIRouter:
         caller: Caller, service: TheService, org_id: Word, public_id: Word, wanted: Wanted
     ) -> Both[Generation]:
         """Has a picture made, unless there is one. Its URL is good as soon as the job is completed."""
-        video = await _video(service, caller, org_id, public_id)
-        if await service.artifacts_of(caller.name, id := _job_id(video, wanted)):  # its job may be long forgotten
-            return both(Generation(jobId=id, url=_url(service, video, wanted), status="completed"))
+        found, made = await service.ask(partial(_seen, public_id, wanted))
+        video = _theirs(found, caller, org_id, public_id)
+        if made:
+            return both(Generation(jobId=made[0].job_id, url=_url(service, video, wanted), status="completed"))
         known = await service.submit(
             caller.name, _job(video, wanted, fit), via="hesedvid", spending="generations", again=True
         )
@@ -103,9 +112,8 @@ def router(fit: Fit) -> APIRouter:
     @keyed.get("/{org_id}/videos/{public_id}/thumbnail", responses=_problems(403, 404))
     async def best_thumbnail(caller: Caller, service: TheService, org_id: Word, public_id: Word) -> Both[Best]:
         """The picture with the most pixels that was made of a video."""
-        await service.spend(caller.name, "retrievals")
-        video = await _video(service, caller, org_id, public_id)
-        found = await service.largest_thumbnail(video)
+        looked_up, found = await service.spend(caller.name, "retrievals", partial(_best, public_id))
+        video = _theirs(looked_up, caller, org_id, public_id)
         if found is None:
             return both(Best(url="", available=False, width=0, height=0))
         report, wanted = found.report, _wanted(found.report.name)
@@ -117,15 +125,12 @@ def router(fit: Fit) -> APIRouter:
     @keyed.get("/thumbnails/{job_id}", responses=_problems(404))
     async def thumbnail_status(caller: Caller, service: TheService, job_id: Word) -> Both[Progress]:
         """How far a picture is."""
-        await service.spend(caller.name, "status_calls")
         return both(await _progress(service, caller, job_id))
 
     @keyed.get("/{org_id}/thumbnails/{job_id}", responses=_problems(403, 404))
     async def thumbnail_status_of(caller: Caller, service: TheService, org_id: Word, job_id: Word) -> Both[Progress]:
         """How far a picture is, under the name of its organisation."""
-        await service.spend(caller.name, "status_calls")
-        _own(caller, org_id)
-        return both(await _progress(service, caller, job_id))
+        return both(await _progress(service, caller, job_id, org_id))
 
     open_to_all = APIRouter(route_class=Route, tags=["HesedVid"])
 
@@ -139,10 +144,10 @@ def router(fit: Fit) -> APIRouter:
     async def custom_thumbnail(request: Request, service: TheService, mac: str, public_id: str, name: str) -> Response:
         """A picture, once it is there. No key is needed: nobody guesses such a URL."""
         wanted = _wanted(name)
-        video = await service.video(public_id) if wanted is not None and "\0" not in public_id else None
-        if video is not None and wanted is not None and service.signer.is_mac(mac, *_signed(video)):
-            for made in await service.artifacts_of(video.org, _job_id(video, wanted)):
-                return await file_response(request, service.store, made.report.path, _FOR_EVER)
+        if wanted is not None and "\0" not in public_id:
+            video, made = await service.ask(partial(_seen, public_id, wanted))
+            if made and video is not None and service.signer.is_mac(mac, *_signed(video)):
+                return await file_response(request, service.store, made[0].report.path, _FOR_EVER)
         raise NotFound("there is no such picture, or not yet")
 
     whole = APIRouter()
@@ -156,9 +161,20 @@ def _own(caller: Organisation, org_id: str) -> None:
         raise Forbidden("this API key is not of that organisation")
 
 
-async def _video(service: Service, caller: Organisation, org_id: str, public_id: str) -> Video:
+def _seen(public_id: str, wanted: Wanted, connection: Connection) -> tuple[Video | None, Sequence[Artifact]]:
+    """A video, and what was made of it as it is wanted, the job of which may be long forgotten."""
+    video = videos.get(connection, public_id)
+    return video, artifacts.of_job(connection, video.org, _job_id(video, wanted)) if video is not None else ()
+
+
+def _best(public_id: str, connection: Connection) -> tuple[Video | None, Artifact | None]:
+    video = videos.get(connection, public_id)
+    return video, artifacts.largest_thumbnail(connection, video) if video is not None else None
+
+
+def _theirs(video: Video | None, caller: Organisation, org_id: str, public_id: str) -> Video:
+    """Raises Forbidden, and NotFound."""
     _own(caller, org_id)
-    video = await service.video(public_id)
     if video is None:
         raise NotFound(f"there is no video {public_id!r}")
     if video.org != caller.name:
@@ -166,17 +182,28 @@ async def _video(service: Service, caller: Organisation, org_id: str, public_id:
     return video
 
 
-async def _progress(service: Service, caller: Organisation, job_id: str) -> Progress:
-    if job_id.startswith(_ID):
-        known = await service.job(caller.name, job_id)
-        if known is not None:
-            video = await service.video(known.source.removeprefix(SCHEME))
-            name = Job.read(known.job).outputs[0].name
-            return Progress(status=known.status, url=_url_of(service, video, name, job_id))
-        for made in await service.artifacts_of(caller.name, job_id):  # its job is long forgotten
-            video = await service.video_of(made)
-            return Progress(status="completed", url=_url_of(service, video, made.report.name, job_id))
+async def _progress(service: Service, caller: Organisation, job_id: str, org_id: str | None = None) -> Progress:
+    asked = partial(_known, caller.name, job_id)
+    known, made, video = await service.spend(caller.name, "status_calls", asked)
+    if org_id is not None:
+        _own(caller, org_id)
+    if known is not None:
+        name = json.loads(known.job)["outputs"][0].get("name", "")  # all else of the job was checked, and is not asked
+        return Progress(status=known.status, url=_url_of(service, video, name, job_id))
+    if made is not None:  # its job is long forgotten
+        return Progress(status="completed", url=_url_of(service, video, made.report.name, job_id))
     raise NotFound(f"there is no thumbnail job {job_id!r}")
+
+
+def _known(org: str, job_id: str, connection: Connection) -> tuple[Known | None, Artifact | None, Video | None]:
+    """A job, or what it had made, and the video, where that is as it was."""
+    if not job_id.startswith(_ID):
+        return None, None, None
+    if (known := table.get(connection, org, job_id)) is not None:
+        return known, None, videos.get(connection, known.source.removeprefix(SCHEME))
+    for made in artifacts.of_job(connection, org, job_id):
+        return None, made, videos.by_revision(connection, made.revision) if made.revision is not None else None
+    return None, None, None
 
 
 def _job(video: Video, wanted: Wanted, fit: Fit) -> Job:
