@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -177,6 +177,9 @@ class Daemon:
         thumbnails = Thumbnails(service, self._darkroom, thumbnail_terms_of(self._settings))
         self._rpc = build_rpc(self._settings, thumbnails, self.metrics)
         app = health_app(self.metrics.registry, self._not_alive, self._not_ready)
+        listen("metrics.listen", self._settings.metrics.listen, bound)
+        if door is not None:
+            listen("http.listen", self._settings.http.listen, door)
         log.info("serving", **self._where())
         sources = self._settings.sources
         if not (sources.roots or sources.aliases or sources.schemes):
@@ -253,7 +256,7 @@ class Daemon:
             self._errands.wake()
 
     def _settled(self, settled: Settled) -> None:
-        """Wakes nobody for nothing: what they would ask keeps those from the table who have work there."""
+        """Wakes only who has something to do: the table has one thread, and others wait for it."""
         if self._service is not None:
             self._service.settled(settled.job)
         if settled.reports:
@@ -332,13 +335,25 @@ class Daemon:
         }
 
 
-def _socket(setting: str, listen: str) -> socket.socket:
+def _socket(setting: str, address: str) -> socket.socket:
+    with _may_be_taken(setting, address):
+        return listening_socket(address)
+
+
+def listen(setting: str, address: str, bound: socket.socket) -> None:
+    """Raises BadSettings where a daemon that began at the same moment was first: both could be bound to it."""
+    with _may_be_taken(setting, address):
+        bound.listen()
+
+
+@contextlib.contextmanager
+def _may_be_taken(setting: str, address: str) -> Iterator[None]:
     try:
-        return listening_socket(listen)
+        yield
     except OSError as error:
         running = "another daemon may be running there: stop it, or " if error.errno == errno.EADDRINUSE else ""
         advice = f"{running}give this setting another host:port"
-        raise BadSettings(f"{setting} {listen}: {error.strerror}: {advice}") from None
+        raise BadSettings(f"{setting} {address}: {error.strerror}: {advice}") from None
 
 
 async def _cancel(tasks: "Sequence[asyncio.Task[object]]") -> None:

@@ -4,6 +4,7 @@ command line see them; `configs/thumbd.toml` shows every key."""
 import os
 import re
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -312,6 +313,14 @@ class Settings(BaseSettings):
     secrets: SecretsSettings = SecretsSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _doors_of_their_own(self) -> Self:
+        said = {"http": self.http.listen, "metrics": self.metrics.listen, "grpc": self.grpc.listen}
+        for (one, address), (other, another) in combinations(said.items(), 2):
+            if address == another and address and not address.endswith(":0"):
+                raise ValueError(f"{one}.listen and {other}.listen are both {address}: give one another port")
+        return self
 
     @property
     def worker_processes(self) -> int:

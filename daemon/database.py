@@ -63,15 +63,7 @@ def _no_database(place: str) -> BadDatabase:
 
 def _open_postgresql(url: URL, new: bool) -> Engine:
     engine = create_engine(url.set(drivername="postgresql+psycopg"))
-    try:
-        with engine.begin() as connection:
-            if not new and not inspect(connection).has_table(jobs.name):
-                raise _no_database(url.render_as_string())
-            connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
-            _make_tables(connection)
-    except BaseException:
-        engine.dispose()
-        raise
+    _prepare(engine, url.render_as_string(), new)
     return engine
 
 
@@ -96,9 +88,21 @@ def _open_sqlite(path: Path, new: bool) -> Engine:
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    with engine.begin() as connection:
-        _make_tables(connection)
+    _prepare(engine, str(path.absolute()), new)
     return engine
+
+
+def _prepare(engine: Engine, place: str, new: bool) -> None:
+    try:
+        with engine.begin() as connection:
+            if not new and not inspect(connection).has_table(jobs.name):
+                raise _no_database(place)
+            if engine.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_TABLES_LOCK)))
+            _make_tables(connection)
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def _make_tables(connection: Connection) -> None:

@@ -96,9 +96,10 @@ class Means:
             settled = await self.insist("complete", lambda c: _complete(c, publication))
         else:
             settled = await self.insist("withdraw", lambda c: _withdraw(c, publication, refused))
-            await in_thread(self.store.staged(publication.staging).discard)
         if settled:
-            self.settled(settled)
+            self.settled(settled)  # at once: it may be queued again at any moment
+        if refused is not None:
+            await in_thread(self.store.staged(publication.staging).discard)
         return refused
 
 

@@ -18,7 +18,7 @@ _LAST_WORDS = 2  # seconds for answers under way when all ends
 
 
 def listening_socket(listen: str) -> socket.socket:
-    """A socket that listens on `host:port`. Raises OSError."""
+    """A bound socket for `host:port`. Raises OSError."""
     host, _, port = listen.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named, for asyncio turns Nagle's algorithm off (40 ms an answer) only where it is.
@@ -27,7 +27,6 @@ def listening_socket(listen: str) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_SECONDS * 1000))
         bound.bind((host.strip("[]"), int(port)))
-        bound.listen()  # now: until one of them listens two may be bound to the same address
     except OSError:
         bound.close()
         raise

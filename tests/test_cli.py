@@ -20,12 +20,15 @@ from harness import free_port
 from PIL import Image
 from sqlalchemy import Engine
 
+from daemon.app import listen
+from daemon.config import BadSettings
 from daemon.database import open_engine
 from daemon.errors import DecodeFailed
 from daemon.jobs import lease, row, table
 from daemon.jobs.row import Publication
 from daemon.jobs.table import NewJob
-from daemon.report import Report
+from daemon.report import ErrorReport, Report
+from daemon.serving import listening_socket
 
 H264 = next(recipe for recipe in RECIPES if recipe.name == "h264")
 
@@ -156,23 +159,32 @@ def test_check_says_what_works_and_what_does_not(tmp_path: Path) -> None:
 
 
 def test_check_says_whether_the_api_can_listen_and_who_may_ask(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        taken = f"127.0.0.1:{other.getsockname()[1]}"
-        doors = ("http.listen", "metrics.listen", "grpc.listen")
-        (tmp_path / "a.toml").write_text("".join(f'{door} = "{taken}"\n' for door in doors))
+    with socket.socket() as one, socket.socket() as another, socket.socket() as third:
+        doors = {}
+        for door, other in {"http.listen": one, "metrics.listen": another, "grpc.listen": third}.items():
+            other.bind(("127.0.0.1", 0))
+            doors[door] = f"127.0.0.1:{other.getsockname()[1]}"
+        (tmp_path / "a.toml").write_text("".join(f'{door} = "{taken}"\n' for door, taken in doors.items()))
         assert called(tmp_path, "org", "add", "acme").returncode == 0
         ran = called(tmp_path, "check", "--config", "a.toml")
     assert ran.returncode == 1
     lines = {line.split()[1]: line for line in ran.stdout.splitlines() if line.startswith(("ok", "FAIL"))}
-    for door in doors:
+    for door, taken in doors.items():
         assert lines[door].startswith("FAIL") and f"{taken}: Address already in use" in lines[door]
     assert lines["orgs"].endswith(" 1 with 1 API keys")
 
 
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["status", "x"], ["cancel", "x"], ["retry", "x"], ["org", "list"], ["video", "list"]],
+    [
+        ["status"],
+        ["status", "x"],
+        ["cancel", "x"],
+        ["retry", "x"],
+        ["org", "list"],
+        ["video", "list"],
+        ["video", "add", "acme", "x", "film.mp4"],
+    ],
     ids=" ".join,
 )
 def test_who_asks_where_no_database_is_makes_none(tmp_path: Path, words: list[str]) -> None:
@@ -224,7 +236,16 @@ def test_two_doors_are_not_one(tmp_path: Path) -> None:
     doors = {"THUMBD_METRICS__LISTEN": same, "THUMBD_HTTP__LISTEN": same, "THUMBD_GRPC__LISTEN": ""}
     ran = thumbd(tmp_path, "serve", **doors)
     assert ran.returncode == 2 and one_line(ran.stderr)
-    assert f"http.listen {same}: Address already in use" in ran.stderr
+    assert f"http.listen and metrics.listen are both {same}: give one another port" in ran.stderr
+
+
+def test_an_address_that_another_daemon_took_meanwhile_is_named() -> None:
+    """Two may be bound to it until one of them listens."""
+    address = f"127.0.0.1:{free_port()}"
+    with listening_socket(address) as one, listening_socket(address) as other:
+        one.listen()
+        with pytest.raises(BadSettings, match=f"http.listen {address}: Address already in use: another"):
+            listen("http.listen", address, other)
 
 
 def test_who_waits_where_no_daemon_is_hears_of_it(tmp_path: Path) -> None:
@@ -446,6 +467,7 @@ def test_who_asks_for_a_job_is_told_of_files_that_were_not_taken_in(tmp_path: Pa
     (inbox / ".half.json.tmp").touch()
     for words in (["status", "x"], ["cancel", "x"], ["retry", "x"]):
         (inbox / "low" / "film.x.json").unlink(missing_ok=True)
+        (inbox / "low" / "film.x.json.part").touch()
         missing = "thumbd: there is no job 'x': `thumbd status` lists the newest"
         assert called(tmp_path, *words).stderr == f"{missing}\n"
         (inbox / "low" / "film.x.json").touch()
@@ -497,6 +519,25 @@ def test_submitting_and_waiting_for_it(tmp_path: Path, film: Path) -> None:
     finally:
         serving.terminate()
         assert serving.wait(30) == 0
+
+
+def test_an_old_refusal_is_not_of_what_is_dropped_now(tmp_path: Path) -> None:
+    for folder in ("in", "done", "failed"):
+        (tmp_path / "spool" / folder).mkdir(parents=True)
+    error = ErrorReport(code="bad_job", message="no")
+    old = Report(id="KEY", org="default", status="failed", error=error)
+    (tmp_path / "spool/failed/film.x.KEY.json").write_bytes(old.json_bytes())
+    (tmp_path / "spool/failed/film.x.KEY.rejected").touch()
+    (tmp_path / "film.json").write_text('{"id": "x", "source": "a", "outputs": [{"output": "thumbnail", "at": 1}]}')
+    settings = environment(THUMBD_SPOOL__ROOT="spool", THUMBD_DATABASE="sqlite:///t.db")
+    command = [*THUMBD, "submit", "film.json", "--wait", "--json"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with running, running.stderr as stderr:  # type: ignore[union-attr]
+        stderr.readline()  # which it says after three seconds: it has looked for refusals by then
+        assert running.poll() is None
+        made = Report(id="x", org="default", status="completed")
+        (tmp_path / "spool/done/film.x.json").write_bytes(made.json_bytes())
+        assert json.loads(running.stdout.read())["status"] == "completed"  # type: ignore[union-attr]
 
 
 def test_a_manifest_of_somebody_else_is_spared(tmp_path: Path, film: Path) -> None:

@@ -370,6 +370,10 @@ def test_who_asks_for_none_that_is_new_makes_nothing(database_url: str, tmp_path
     for _ in range(2):
         assert "there is no database at " in refused(database_url, new=False)
         assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(BadDatabase, match="there is no database at"):
+        open_engine(f"sqlite:///{tmp_path / 'empty.db'}", new=False)
+    assert (tmp_path / "empty.db").stat().st_size == 0
     open_engine(database_url).dispose()
     engine = open_engine(database_url, new=False)
     with engine.begin() as connection:

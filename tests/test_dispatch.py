@@ -15,6 +15,7 @@ from sqlalchemy import Row, select
 from daemon.batch import Claimed
 from daemon.database import open_engine
 from daemon.dispatch import Dispatcher
+from daemon.errors import BadJob
 from daemon.job import Job
 from daemon.jobs import table
 from daemon.jobs.retry import Policy
@@ -25,14 +26,15 @@ from daemon.sources import Sources
 from daemon.sources.files import Files
 from daemon.store.folder import Folder
 from daemon.store.staging import Staging
-from daemon.tables import COMPLETED, RUNNING, jobs
+from daemon.tables import COMPLETED, FAILED, RUNNING, jobs
 from daemon.worker.handle import Watch, Worker
 
 WORKER = (sys.executable, "-S", str(TESTS / "bad_worker.py"), "well")
 
 
 class Gated(Folder):
-    """A store in which the job `waiting` stages nothing before it is let go."""
+    """A store in which the job `waiting` stages nothing before it is let go, and `refused` cannot be published, nor be
+    cleared away before that."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -43,6 +45,18 @@ class Gated(Folder):
             self.reached.set()
             assert self.go.wait(PATIENCE)
         return super().stage(name)
+
+    def publish(self, name: str, destination: str) -> None:
+        if name.startswith("refused."):
+            raise BadJob("destination: there is a file")
+        super().publish(name, destination)
+
+    def staged(self, name: str) -> Staging:
+        staging = super().staged(name)
+        if name.startswith("refused."):
+            discard = staging.discard
+            staging.discard = lambda: self.go.wait(PATIENCE) and discard()  # type: ignore[method-assign]
+        return staging
 
 
 class Bench:
@@ -123,6 +137,18 @@ def test_a_job_whose_claim_was_not_heard_of_is_run_once(bench: Bench) -> None:
 
     bench.tell(story)
     assert bench.database.lost == 1 and bench.ended.empty()
+
+
+def test_who_waits_hears_of_a_withdrawn_job_before_its_files_are_cleared_away(bench: Bench) -> None:
+    """From the moment when it has failed it may be queued again."""
+
+    async def story() -> None:
+        await bench.add("refused")
+        ended = await bench.ended.get()
+        assert (ended.key, ended.state) == ("refused", FAILED)
+        bench.store.go.set()
+
+    bench.tell(story)
 
 
 def test_what_runs_is_not_given_back_with_it(bench: Bench) -> None:

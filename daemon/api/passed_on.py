@@ -75,7 +75,8 @@ def _part(asked: Headers, whole: Answer) -> dict[str, str]:
     """How the bucket is asked for the range that is meant; nothing where all of the file is the answer, as it may be to
     several ranges (RFC 9110, 14.2): S3 knows but one. Raises RangeNotSatisfiable."""
     size, etag, changed = map(whole.headers.get, ("content-length", "etag", "last-modified"))
-    if whole.status != 200 or size is None or asked.get("if-range") not in (None, etag, changed):
+    same = asked.get("if-range")
+    if whole.status != 200 or size is None or same not in (None, etag, changed) or (same or "").startswith("W/"):
         return {}
     ranges = Published.ranges_of(asked["range"], int(size))
     if len(ranges) != 1:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from fastapi import Response
 from fastapi.responses import FileResponse
 from starlette.datastructures import Headers
-from starlette.responses import MalformedRangeHeader
+from starlette.responses import MalformedRangeHeader, RangeNotSatisfiable
 from starlette.types import Receive, Scope, Send
 
 from daemon.errors import NotFound, StoreFailure
@@ -60,10 +60,15 @@ class Published(FileResponse):
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        """What is no range is not understood, and all of the file is the answer (RFC 9110, 14.2)."""
+        """What is no range is not understood, and all of the file is the answer (RFC 9110, 14.2); so it is where of
+        several there are not all (15.5.17)."""
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
+            return []
+        except RangeNotSatisfiable:
+            if "," not in http_range:
+                raise
             return []
 
     def _is_known(self, asked: Headers) -> bool:

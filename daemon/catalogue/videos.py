@@ -74,7 +74,7 @@ def get(connection: Connection, id: str) -> Video | None:
 
 
 def by_revision(connection: Connection, revision: str) -> Video | None:
-    """The video that has, or still has, this revision."""
+    """The video whose revision is still this one."""
     row = connection.execute(select(videos).where(videos.c.revision == revision)).first()
     return None if row is None else _video(row)
 

@@ -62,13 +62,14 @@ def submit(
 
 def _through_spool(settings: Settings, jobs: Sequence[Asked], wait: bool, as_json: bool) -> bool:
     """Whether none has failed that was waited for."""
+    before = [refusal for each in jobs for refusal in spool.refusals(settings, each)]
     for each in jobs:
         spool.drop(settings, each)
     if not wait:
         for each in jobs:
             print(each.id)
         return True
-    reports = spool.wait_for(settings, jobs)
+    reports = spool.wait_for(settings, jobs, before)
     for report in reports:
         show_report(report, settings.store.root, as_json, leave=False)
     return all(report.status == "completed" for report in reports)

@@ -41,7 +41,7 @@ def add(
         if said is not None and not re.fullmatch(pattern, said):
             fail(f"{what} {said!r}: write 1 to {most} of A-Z a-z 0-9 . _ -, a letter or digit first", 2)
     settings = load(config)
-    organisation = ask_once(settings, lambda c: organisations.get(c, org), new=True)
+    organisation = ask_once(settings, lambda c: organisations.get(c, org), new=org == DEFAULT)
     if organisation is None and org != DEFAULT:
         fail(f"there is no organisation {org!r}: `thumbd org add {org}` adds it", 1)
     try:

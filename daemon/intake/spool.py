@@ -150,7 +150,7 @@ class Spool:
             with os.scandir(self.root / folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if name.startswith(".") or name.endswith(_LEFT_ALONE):
+                    if is_left_alone(name):
                         continue
                     if folder == "in" and name in ("high", "low") and entry.is_dir(follow_symlinks=False):
                         continue
@@ -291,6 +291,11 @@ def _read(path: Path) -> tuple[bytes | Unfit, os.stat_result]:
         return os.pread(descriptor, MAX_JOB_BYTES + 1, 0), status
     finally:
         os.close(descriptor)
+
+
+def is_left_alone(name: str) -> bool:
+    """Whether a file of this name is never taken: it is being written, perhaps."""
+    return name.startswith(".") or name.endswith(_LEFT_ALONE)
 
 
 def _may_be_taken(entry: "os.DirEntry[str]") -> bool:

@@ -50,8 +50,8 @@ class Owed:
 
 
 def add(connection: Connection, new: NewJob) -> Known | None:
-    """Takes a job in; None where it is known already (same key, or same id of the same organisation). Then its report
-    goes to the new name too."""
+    """Takes a job in, and returns it; None where it is known already (same key, or same id of the same organisation).
+    Then its report goes to the new name too."""
     names = [new.report_to] if new.report_to else []
     values = {
         "key": new.key,

@@ -19,7 +19,7 @@ class Pool:
         self._open_track = open_track
         self._lock = threading.Lock()
         self._tracks: list[Track] = []
-        self._idle: list[Track] = []
+        self._idle: list[Track] = []  # that no thread has at the moment
 
     def add(self, track: Track) -> None:
         """One that is open already."""

@@ -25,7 +25,7 @@ _OVER = ".over"  # after the name of a staging folder whose publication is over
 
 
 class Folder:
-    """The store in a folder. Destinations are relative paths that `daemon.job` has checked."""
+    """The store in a folder. Destinations are relative paths that `daemon.fields` has checked."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

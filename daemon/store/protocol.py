@@ -36,7 +36,7 @@ class Staging(Protocol):
 
 
 class Store(Protocol):
-    """Destinations are relative paths that `daemon.job` has checked, files paths below the store's root."""
+    """Destinations are relative paths that `daemon.fields` has checked, files paths below the store's root."""
 
     def stage(self, name: str) -> Staging:
         """A new, empty staging. Raises StoreFailure."""

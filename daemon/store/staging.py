@@ -16,7 +16,7 @@ _NEW_FOR_OTHERS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class Staging:
-    """They are on disk when `write` returns."""
+    """Files of one attempt, which are on disk when `write` returns."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
