@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -47,13 +46,14 @@ from daemon.intake.inbox import Inbox
 from daemon.intake.spool import Spool
 from daemon.jobs import lease
 from daemon.jobs.row import Settled
+from daemon.listening import bind, listen
 from daemon.lookout import Health, Lookout
 from daemon.means import Means
 from daemon.metrics import Metrics
 from daemon.owed.expiry import Expiry
 from daemon.owed.webhook import Occasion, Wording
 from daemon.service import Service
-from daemon.serving import listening_socket, serve
+from daemon.serving import serve
 from daemon.sweep import Sweeper
 from daemon.threads import in_thread
 from daemon.ulid import new_ulid
@@ -150,11 +150,11 @@ class Daemon:
         except OSError as error:
             raise BadSettings(f"spool.root {self._spool.root}: {error.strerror or error}") from None
         self._box = build_box(self._settings)
-        bound = _socket("metrics.listen", self._settings.metrics.listen)
-        door = _socket("http.listen", self._settings.http.listen) if self._settings.http.listen else None
+        bound = bind("metrics.listen", self._settings.metrics.listen)
+        door = bind("http.listen", self._settings.http.listen) if self._settings.http.listen else None
         if self._settings.grpc.listen:
             # Tried only: gRPC binds its own, and where it cannot its C core writes a line as nobody else's.
-            _socket("grpc.listen", self._settings.grpc.listen).close()
+            bind("grpc.listen", self._settings.grpc.listen).close()
         return bound, door
 
     async def _front_door(self) -> Service:
@@ -333,27 +333,6 @@ class Daemon:
             "workers": f"{len(self._workers)} x {self._settings.worker_threads} threads",
             "pid": str(os.getpid()),
         }
-
-
-def _socket(setting: str, address: str) -> socket.socket:
-    with _may_be_taken(setting, address):
-        return listening_socket(address)
-
-
-def listen(setting: str, address: str, bound: socket.socket) -> None:
-    """Raises BadSettings where a daemon that began at the same moment was first: both could be bound to it."""
-    with _may_be_taken(setting, address):
-        bound.listen()
-
-
-@contextlib.contextmanager
-def _may_be_taken(setting: str, address: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        running = "another daemon may be running there: stop it, or " if error.errno == errno.EADDRINUSE else ""
-        advice = f"{running}give this setting another host:port"
-        raise BadSettings(f"{setting} {address}: {error.strerror}: {advice}") from None
 
 
 async def _cancel(tasks: "Sequence[asyncio.Task[object]]") -> None:

@@ -23,10 +23,10 @@ from daemon.target import Target
 from daemon.times import Length, Time, positive
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"  # of jobs, organisations, videos
-MAX_FPS = 240
-MAX_KEYFRAME = 100_000
-MAX_TARGETS = 16
-MAX_LIFETIME = 10 * 366 * 86400
+_MAX_FPS = 240
+_MAX_KEYFRAME = 100_000
+_MAX_TARGETS = 16
+_MAX_LIFETIME = 10 * 366 * 86400
 
 Format = Literal["webp", "jpeg", "png", "avif"]
 AnimationFormat = Literal["webp", "gif", "avif"]
@@ -114,8 +114,8 @@ def _check_callback(url: str) -> str:
 
 
 def _check_lifetime(time: Time) -> Time:
-    if time.relative or time.value > MAX_LIFETIME:
-        raise ValueError(f"is a time of at most {MAX_LIFETIME} seconds, not a percentage")
+    if time.relative or time.value > _MAX_LIFETIME:
+        raise ValueError(f"is a time of at most {_MAX_LIFETIME} seconds, not a percentage")
     return time
 
 
@@ -133,7 +133,7 @@ Side = Annotated[Whole, Field(ge=1, le=4096)]
 Destination = Annotated[str, AfterValidator(_check_destination)]
 CallbackUrl = Annotated[str, Field(max_length=4000), AfterValidator(_check_callback)]
 Lifetime = Annotated[Length, AfterValidator(_check_lifetime)]
-Targets = Annotated[tuple[Target, ...], Field(max_length=MAX_TARGETS)]
+Targets = Annotated[tuple[Target, ...], Field(max_length=_MAX_TARGETS)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Indexes = Annotated[tuple[Index, ...], AfterValidator(_all_different)]
 BaseUrl = Annotated[str, Field(max_length=2000), AfterValidator(_check_base_url)]
@@ -175,8 +175,8 @@ def _read_rate(said: object) -> Fraction:
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?|\d{1,9}/0*[1-9]\d{0,6}", text):
         raise ValueError(f'frames a second are a number, or text such as "30000/1001", not {str(said)[:40]!r}')
     rate = Fraction(text)
-    if not Fraction(1, 1000) <= rate <= MAX_FPS:
-        raise ValueError(f"frames a second lie between 0.001 and {MAX_FPS}, not {text}")
+    if not Fraction(1, 1000) <= rate <= _MAX_FPS:
+        raise ValueError(f"frames a second lie between 0.001 and {_MAX_FPS}, not {text}")
     return rate
 
 
@@ -186,10 +186,10 @@ def _read_keyframe(said: object) -> int | Time:
         return said
     if isinstance(said, str) and not said.strip().replace(".", "").isdecimal():
         return positive(Time.read(said))
-    if type(said) is int and 1 <= said <= MAX_KEYFRAME:
+    if type(said) is int and 1 <= said <= _MAX_KEYFRAME:
         return said
     raise ValueError(
-        f'a whole number of frames between 1 and {MAX_KEYFRAME}, or a time with its unit such as "3s", not '
+        f'a whole number of frames between 1 and {_MAX_KEYFRAME}, or a time with its unit such as "3s", not '
         f"{str(said)[:40]!r}"
     )
 
@@ -204,5 +204,5 @@ Keyframe = Annotated[
     int | Time,
     PlainValidator(_read_keyframe),
     PlainSerializer(lambda keyframe: keyframe.said() if isinstance(keyframe, Time) else keyframe),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_KEYFRAME}, {"type": "string"}]}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": _MAX_KEYFRAME}, {"type": "string"}]}),
 ]

@@ -164,7 +164,7 @@ class Service:
                 also(connection, new.id)
             else:
                 known = table.get(connection, org, new.id)
-                # Without `closed`: known, also where another daemon of the table was first.
+                # None where it was forgotten just after `add` had met it.
                 anew = again and known is not None and known.status == "failed"
                 if closed is not None and (known is None or anew):
                     raise closed

@@ -20,13 +20,13 @@ from harness import free_port
 from PIL import Image
 from sqlalchemy import Engine
 
-from daemon.app import listen
 from daemon.config import BadSettings
 from daemon.database import open_engine
 from daemon.errors import DecodeFailed
 from daemon.jobs import lease, row, table
 from daemon.jobs.row import Publication
 from daemon.jobs.table import NewJob
+from daemon.listening import listen
 from daemon.report import ErrorReport, Report
 from daemon.serving import listening_socket
 
